@@ -1,0 +1,3 @@
+//! The command `apiproxyd`.
+
+fn main() {}
