@@ -1,0 +1,206 @@
+//! Gzip of whole bodies (RFC 1952), both ways, by libdeflate.
+//!
+//! Bodies are whole in memory when they are encoded, so that one call with the output's bound known
+//! beats a stream: two to three times as fast as zlib at the same level. Cost at level 6: about 10 ms
+//! for a MiB of JSON; the caller moves more than 64 KiB off the core. To inflate takes a fifth of that.
+//!
+//! Knows nothing of types and fields: what is worth encoding, and what the head then says, is decided
+//! by the policy.
+
+use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
+
+/// How hard to compress: 1 (fastest) to 12 (smallest). Default 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(CompressionLvl);
+
+impl Level {
+    /// The level of that number; `None` outside 1 to 12.
+    #[must_use]
+    pub fn new(level: u8) -> Option<Self> {
+        let known = (1..=12).contains(&level);
+        CompressionLvl::new(i32::from(level)).ok().filter(|_| known).map(Self)
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        // libdeflate's own default, which is 6.
+        Self(CompressionLvl::default())
+    }
+}
+
+/// Why a body could not be inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InflateFault {
+    /// Not gzip, cut short, or its checksum is wrong.
+    Corrupt,
+    /// It would become larger than the bound.
+    TooLarge,
+    /// Something follows the first member: to ignore it would cut the body short.
+    TrailingData,
+}
+
+impl InflateFault {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrupt => "gzip_corrupt",
+            Self::TooLarge => "gzip_too_large",
+            Self::TrailingData => "gzip_trailing_data",
+        }
+    }
+}
+
+/// The body as gzip, or `None` when that would not be smaller. The same body and level give the
+/// same bytes, on every core and after every restart, so that one validator can name them.
+#[must_use]
+pub fn gzip(body: &[u8], level: Level) -> Option<Vec<u8>> {
+    // No room for more than the body itself: what would be larger fails early.
+    let mut out = vec![0; body.len()];
+    let bytes = Compressor::new(level.0).gzip_compress(body, &mut out).ok()?;
+    debug_assert!(bytes <= body.len());
+    (bytes < body.len()).then(|| {
+        out.truncate(bytes);
+        out.shrink_to_fit();
+        out
+    })
+}
+
+/// The plain body of a gzip body, at most `bytes_max` long. Never allocates more than that, nor much
+/// more than the data can become.
+///
+/// # Errors
+/// [`InflateFault`]; the data is refused as a whole.
+pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
+    let (crc, stated) = trailer(data).ok_or(InflateFault::Corrupt)?;
+    // The stated size is the sender's word and only that: a size that deflate can't reach
+    // (1 : 1032 at best) is a lie, one above the bound would be refused anyway.
+    let stated_bytes = usize::try_from(stated).map_err(|_| InflateFault::TooLarge)?;
+    if stated_bytes > data.len().saturating_mul(RATIO_MAX) {
+        return Err(InflateFault::Corrupt);
+    }
+    if stated_bytes > bytes_max {
+        return Err(InflateFault::TooLarge);
+    }
+    let mut out = vec![0; stated_bytes];
+    let bytes = match Decompressor::new().gzip_decompress(data, &mut out) {
+        Ok(bytes) => bytes,
+        Err(DecompressionError::BadData) => return Err(InflateFault::Corrupt),
+        // The first member is longer than the last one says.
+        Err(DecompressionError::InsufficientSpace) => return Err(InflateFault::TrailingData),
+    };
+    if bytes != stated_bytes || libdeflater::crc32(&out) != crc || has_more(data) {
+        return Err(InflateFault::TrailingData);
+    }
+    Ok(out)
+}
+
+/// Whether something follows the first member of `data`, which decodes and ends as the last does.
+///
+/// libdeflate stops after the first member and doesn't say where. Its end can be no other than the
+/// last eight bytes unless the same eight stand elsewhere too, as in one member sent twice; then it is
+/// worth to decode again without the last byte, which only fails when that byte was needed.
+fn has_more(data: &[u8]) -> bool {
+    let Some((rest, _)) = data.split_last() else { return false };
+    let end = data.get(data.len().saturating_sub(8)..).unwrap_or_default();
+    if memchr::memmem::find(rest, end).is_none() {
+        return false;
+    }
+    let mut again = vec![0; trailer(data).map_or(0, |(_, bytes)| bytes as usize)];
+    Decompressor::new().gzip_decompress(rest, &mut again).is_ok()
+}
+
+/// The checksum and size that end a gzip file (RFC 1952 section 2.3.1).
+fn trailer(data: &[u8]) -> Option<(u32, u32)> {
+    let (rest, size) = data.split_last_chunk()?;
+    let (_, crc) = rest.split_last_chunk()?;
+    Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*size)))
+}
+
+/// No deflate stream expands further: 258 bytes from two bits.
+const RATIO_MAX: usize = 1_032;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> Vec<u8> {
+        b"{\"name\":\"value\"},".repeat(300)
+    }
+
+    #[test]
+    fn a_body_comes_back_at_every_level() {
+        for level in 1..=12 {
+            let small = gzip(&text(), Level::new(level).unwrap()).unwrap();
+            assert!(small.len() < text().len() / 10);
+            assert_eq!(gunzip(&small, text().len()), Ok(text()));
+        }
+        assert_eq!((Level::new(0), Level::new(13)), (None, None));
+        assert_eq!(Level::default(), Level::new(6).unwrap());
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_left_plain() {
+        assert_eq!(gzip(b"", Level::default()), None);
+        assert_eq!(gzip(b"abc", Level::default()), None);
+    }
+
+    #[test]
+    fn the_bound_holds_to_the_byte() {
+        let small = gzip(&text(), Level::default()).unwrap();
+        assert_eq!(gunzip(&small, text().len() - 1), Err(InflateFault::TooLarge));
+        assert_eq!(gunzip(&small, text().len()), Ok(text()));
+    }
+
+    #[test]
+    fn a_stated_size_beyond_reach_takes_no_memory() {
+        let mut lie = gzip(&text(), Level::default()).unwrap();
+        let at = lie.len() - 4;
+        lie[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(gunzip(&lie, usize::MAX), Err(InflateFault::Corrupt));
+    }
+
+    #[test]
+    fn a_second_member_is_not_lost_silently() {
+        let one = gzip(&text(), Level::default()).unwrap();
+        let other = gzip(&b"b".repeat(10_000), Level::default()).unwrap();
+        for second in [&one, &other] {
+            let both = [one.as_slice(), second].concat();
+            assert_eq!(gunzip(&both, 1 << 20), Err(InflateFault::TrailingData));
+        }
+        // One member that merely holds its own last bytes is not taken for two.
+        let end = &one[one.len() - 8..];
+        let mut named = one[..10].to_vec();
+        named[3] = 8; // FNAME
+        let named = [&named[..], &end[..4], &[1], &end[5..6], &[1, 0], &one[10..]].concat();
+        assert!(gunzip(&named, 1 << 20).is_ok());
+        assert_eq!(gunzip(&[&one[..], &b"\0\0\0\0\0\0\0\0"[..]].concat(), 1 << 20).ok(), None);
+    }
+
+    #[test]
+    fn every_cut_is_an_error() {
+        let small = gzip(&text(), Level::default()).unwrap();
+        for end in 0..small.len() {
+            assert!(gunzip(&small[..end], 1 << 20).is_err(), "cut at {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_round_trip(body in proptest::collection::vec(0..4u8, 0..3_000)) {
+            if let Some(small) = gzip(&body, Level::default()) {
+                prop_assert_eq!(gunzip(&small, body.len()), Ok(body));
+            }
+        }
+
+        #[test]
+        fn foreign_bytes_never_panic(mut data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = gunzip(&data, 4_096);
+            data.splice(0..0, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+            prop_assert!(gunzip(&data, 4_096).map_or(0, |out| out.len()) <= 4_096);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A stored response in memory: immutable, behind an `Arc`, shared by all cores.
+//!
+//! What is sent often is kept in the form in which it is sent: the head as HTTP/1 text (which
+//! [`Fields`] lists for HTTP/2 just as well) and the body as one run of bytes. The one thing that may
+//! come later is the same response in another content coding, made once by whoever needs it first.
+//!
+//! Under a primary key whose responses carry Vary stands not a response but a [`VaryIndex`]: the
+//! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section 4.1).
+//! Dropping the index makes every variant unreachable.
+//!
+//! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the process's
+//! [`Ledger`] from when it is made until its last holder drops it.
+
+use std::fmt;
+use std::mem::size_of;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::cache::facts::Facts;
+use crate::cache::key::Key;
+use crate::cache::ledger::Ledger;
+use crate::cache::vary::VarySpec;
+use crate::http::Fields;
+
+/// One stored response, or the index of a resource's variants.
+pub struct Entry {
+    key: Key,
+    /// Exactly as much memory as text.
+    fields: Fields,
+    body: Bytes,
+    facts: Facts,
+    /// Two rare things that never meet share one word: a vary index has it set from the start, a
+    /// response sets it at most once, to `None` when another coding was found not to pay.
+    extra: OnceLock<Option<Box<Extra>>>,
+    /// Charged with `size_bytes` at every moment of this entry's life.
+    ledger: Arc<Ledger>,
+}
+
+/// The same response in another content coding, with the head that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Head with its own Content-Encoding, Content-Length, ETag and Vary.
+    pub fields: Fields,
+    /// The encoded, or decoded, body.
+    pub body: Bytes,
+}
+
+/// Which request fields choose between the variants of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaryIndex {
+    /// Part of every variant's key; never used twice for one primary key.
+    pub generation: u64,
+    /// The lists seen so far, newest first; usually one.
+    pub specs: Box<[VarySpec]>,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A response.
+    Content,
+    /// The index of a resource's variants; head and body are empty.
+    VaryIndex(&'a VaryIndex),
+}
+
+/// What is known of a response's other content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherCoding<'a> {
+    /// Nobody has asked for it yet.
+    NotMade,
+    /// It was tried and does not pay, or can't be made: don't try again.
+    Useless,
+    /// Here it is.
+    Made(&'a Encoded),
+}
+
+enum Extra {
+    Encoded(Encoded),
+    VaryIndex(VaryIndex),
+}
+
+impl Entry {
+    /// A stored response. `fields` are those to be stored (`storable::stored_fields`), with
+    /// Content-Length, where there is one, naming the length of `body`.
+    ///
+    /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer, while
+    /// the ledger counts the slice. Copies the head; the body is taken as it is.
+    #[must_use]
+    pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
+        debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
+        Self::open(key, facts, exact(fields), body, OnceLock::new(), ledger)
+    }
+
+    /// The index of the variants under a primary key. `facts` are those of the newest variant.
+    #[must_use]
+    pub fn vary_index(key: Key, facts: Facts, index: VaryIndex, ledger: &Arc<Ledger>) -> Self {
+        debug_assert!(!index.specs.is_empty());
+        let extra = OnceLock::from(Some(Box::new(Extra::VaryIndex(index))));
+        Self::open(key, facts, Fields::new(), Bytes::new(), extra, ledger)
+    }
+
+    fn open(
+        key: Key,
+        facts: Facts,
+        fields: Fields,
+        body: Bytes,
+        extra: OnceLock<Option<Box<Extra>>>,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
+        let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
+        ledger.open(entry.size_bytes());
+        entry
+    }
+
+    /// The key it is stored under.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The status code; of the newest variant for an index.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.facts.status
+    }
+
+    /// The policy facts.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The head as stored.
+    #[must_use]
+    pub const fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// The body as stored.
+    #[must_use]
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Response or index.
+    #[must_use]
+    pub fn kind(&self) -> Kind<'_> {
+        match self.extra.get() {
+            Some(Some(extra)) => match extra.as_ref() {
+                Extra::VaryIndex(index) => Kind::VaryIndex(index),
+                Extra::Encoded(_) => Kind::Content,
+            },
+            Some(None) | None => Kind::Content,
+        }
+    }
+
+    /// The response in its other content coding: gzip when stored plain, plain when stored as gzip.
+    #[must_use]
+    pub fn other_coding(&self) -> OtherCoding<'_> {
+        match self.extra.get() {
+            None => OtherCoding::NotMade,
+            Some(None) => OtherCoding::Useless,
+            Some(Some(extra)) => match extra.as_ref() {
+                Extra::Encoded(encoded) => OtherCoding::Made(encoded),
+                Extra::VaryIndex(_) => OtherCoding::Useless,
+            },
+        }
+    }
+
+    /// Keeps the other coding, or with `None` the finding that it does not pay, and returns what
+    /// holds from now on. Whoever comes second has worked in vain: the first result stays, so that
+    /// no two clients see different bytes for one validator (RFC 9110 section 8.8.3.3).
+    pub fn keep_other_coding(&self, encoded: Option<Encoded>) -> OtherCoding<'_> {
+        let extra = encoded.map(|encoded| {
+            debug_assert!(content_length_agrees(&encoded.fields, &encoded.body));
+            Box::new(Extra::Encoded(Encoded { fields: exact(&encoded.fields), ..encoded }))
+        });
+        if self.extra.set(extra).is_ok() {
+            self.ledger.grow(self.extra_bytes());
+        }
+        self.other_coding()
+    }
+
+    /// Memory charged for this entry: key, head, body, encoded variant and [`OVERHEAD_BYTES`].
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let parts = [self.key.bytes().len(), self.fields.as_wire().len(), self.body.len()];
+        let content: u64 = parts.into_iter().map(|bytes| bytes as u64).sum();
+        OVERHEAD_BYTES as u64 + content + self.extra_bytes()
+    }
+
+    fn extra_bytes(&self) -> u64 {
+        let Some(Some(extra)) = self.extra.get() else { return 0 };
+        let content = match extra.as_ref() {
+            Extra::Encoded(encoded) => encoded.fields.as_wire().len() + encoded.body.len(),
+            Extra::VaryIndex(index) => {
+                let specs = index.specs.iter();
+                specs.map(|spec| size_of::<VarySpec>() + spec.as_text().len()).sum()
+            }
+        };
+        (size_of::<Extra>() + content) as u64
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.ledger.close(self.size_bytes());
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.key)
+            .field("status", &self.status())
+            .field("kind", &self.kind())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether Content-Length, if given, is the length of the body. One that isn't would desynchronise
+/// a client's connection.
+pub(crate) fn content_length_agrees(fields: &Fields, body: &[u8]) -> bool {
+    fields
+        .all("content-length")
+        .all(|value| std::str::from_utf8(value).is_ok_and(|text| text.parse() == Ok(body.len())))
+}
+
+/// The same fields in no more memory than their text needs.
+fn exact(fields: &Fields) -> Fields {
+    let mut exact = Fields::with_capacity(fields.as_wire().len());
+    exact.extend(fields);
+    exact
+}
+
+/// Memory per entry beside key, head and body: the entry with the two counts of its `Arc`, and its
+/// place in one core's index. Allocator rounding is not in it; `benches/cache.rs` measures that.
+pub const OVERHEAD_BYTES: usize = size_of::<Entry>() + 2 * size_of::<usize>() + INDEX_BYTES;
+
+/// A slab node, and a slot of the index at its emptiest: five bytes, and right after growing 16 of
+/// 7 slots are free.
+pub(crate) const INDEX_BYTES: usize = NODE_BYTES + 5 * 16 / 7;
+
+/// Held against the shard's node there.
+pub(crate) const NODE_BYTES: usize = 16;
+
+const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Seed;
+
+    fn key() -> Key {
+        Key::new(b"key", &Seed::fixed(1))
+    }
+
+    fn head(length: usize) -> Fields {
+        let mut fields = Fields::with_capacity(4_096);
+        fields.push("Content-Length", length.to_string());
+        fields
+    }
+
+    fn content(ledger: &Arc<Ledger>) -> Entry {
+        Entry::new(key(), Facts::default(), &head(5), Bytes::from_static(b"hello"), ledger)
+    }
+
+    #[test]
+    fn the_ledger_is_charged_until_the_last_holder_lets_go() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let first = Arc::new(content(&ledger));
+        let size = first.size_bytes();
+        assert_eq!(size, (OVERHEAD_BYTES + 3 + "Content-Length: 5\r\n".len() + 5) as u64);
+        let second = Arc::clone(&first);
+        drop(first);
+        assert_eq!((ledger.bytes(), ledger.entries()), (size, 1));
+        drop(second);
+        assert_eq!((ledger.bytes(), ledger.entries()), (0, 0));
+    }
+
+    #[test]
+    fn the_other_coding_is_kept_once_and_charged() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let entry = content(&ledger);
+        let plain = entry.size_bytes();
+        assert_eq!(entry.other_coding(), OtherCoding::NotMade);
+        let encoded = Encoded { fields: head(4), body: Bytes::from_static(b"gzip") };
+        assert_eq!(entry.keep_other_coding(Some(encoded.clone())), OtherCoding::Made(&encoded));
+        assert!(entry.size_bytes() > plain + 4);
+        assert_eq!(ledger.bytes(), entry.size_bytes());
+        assert_eq!(entry.keep_other_coding(None), OtherCoding::Made(&encoded));
+        assert_eq!((entry.kind(), ledger.bytes()), (Kind::Content, entry.size_bytes()));
+        drop(entry);
+        assert_eq!(ledger.bytes(), 0);
+    }
+
+    #[test]
+    fn a_useless_coding_is_remembered() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let entry = content(&ledger);
+        assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
+        assert_eq!(entry.other_coding(), OtherCoding::Useless);
+        assert_eq!(ledger.bytes(), entry.size_bytes());
+    }
+
+    #[test]
+    fn a_vary_index_is_no_response_and_takes_no_coding() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let specs = [VarySpec::from_text("accept-language").unwrap()].into();
+        let index = VaryIndex { generation: 7, specs };
+        let entry = Entry::vary_index(key(), Facts::default(), index.clone(), &ledger);
+        assert_eq!(entry.kind(), Kind::VaryIndex(&index));
+        assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
+        assert_eq!(entry.kind(), Kind::VaryIndex(&index));
+        assert_eq!(ledger.bytes(), entry.size_bytes());
+    }
+
+    #[test]
+    fn a_false_content_length_is_noticed() {
+        assert!(content_length_agrees(&Fields::new(), b"abc"));
+        assert!(content_length_agrees(&head(3), b"abc"));
+        assert!(!content_length_agrees(&head(4), b"abc"));
+        let mut odd = head(3);
+        odd.push("content-length", "x");
+        assert!(!content_length_agrees(&odd, b"abc"));
+    }
+
+    #[test]
+    fn entries_cross_threads() {
+        fn crosses<T: Send + Sync>() {}
+        crosses::<Entry>();
+    }
+}
