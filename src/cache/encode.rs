@@ -102,7 +102,7 @@ pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
 /// last eight bytes unless the same eight stand elsewhere too, as in one member sent twice; then it is
 /// worth to decode again without the last byte, which only fails when that byte was needed.
 fn has_more(data: &[u8]) -> bool {
-    let Some((rest, _)) = data.split_last() else { return false };
+    let Some((_, rest)) = data.split_last() else { return false };
     let end = data.get(data.len().saturating_sub(8)..).unwrap_or_default();
     if memchr::memmem::find(rest, end).is_none() {
         return false;
@@ -174,8 +174,8 @@ mod tests {
         // One member that merely holds its own last bytes is not taken for two.
         let end = &one[one.len() - 8..];
         let mut named = one[..10].to_vec();
-        named[3] = 8; // FNAME
-        let named = [&named[..], &end[..4], &[1], &end[5..6], &[1, 0], &one[10..]].concat();
+        named[3] = 4; // FEXTRA: a length and that many bytes follow.
+        let named = [&named[..], &[8, 0], end, &one[10..]].concat();
         assert!(gunzip(&named, 1 << 20).is_ok());
         assert_eq!(gunzip(&[&one[..], &b"\0\0\0\0\0\0\0\0"[..]].concat(), 1 << 20).ok(), None);
     }
