@@ -9,8 +9,8 @@
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 
-/// How hard to compress: 1 (fastest) to 12 (smallest). Default 6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How hard to compress: 1 (fastest) to 12 (smallest). Default 6, as libdeflate's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level(CompressionLvl);
 
 impl Level {
@@ -19,13 +19,6 @@ impl Level {
     pub fn new(level: u8) -> Option<Self> {
         let known = (1..=12).contains(&level);
         CompressionLvl::new(i32::from(level)).ok().filter(|_| known).map(Self)
-    }
-}
-
-impl Default for Level {
-    fn default() -> Self {
-        // libdeflate's own default, which is 6.
-        Self(CompressionLvl::default())
     }
 }
 

@@ -249,9 +249,30 @@ pub(crate) const NODE_BYTES: usize = 16;
 const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::base::Seed;
+    use crate::base::{Seed, Wall};
+    use crate::cache::facts::LifetimeSource;
+
+    /// Facts of no interest.
+    pub(crate) fn facts() -> Facts {
+        Facts {
+            response_time: Wall::EPOCH,
+            date: Wall::EPOCH,
+            initial_age: Duration::ZERO,
+            lifetime: Duration::ZERO,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            status: 200,
+            lifetime_source: LifetimeSource::None,
+            stale_forbidden: false,
+            no_cache: false,
+            immutable: false,
+            has_validator: false,
+        }
+    }
 
     fn key() -> Key {
         Key::new(b"key", &Seed::fixed(1))
@@ -264,7 +285,7 @@ mod tests {
     }
 
     fn content(ledger: &Arc<Ledger>) -> Entry {
-        Entry::new(key(), Facts::default(), &head(5), Bytes::from_static(b"hello"), ledger)
+        Entry::new(key(), facts(), &head(5), Bytes::from_static(b"hello"), ledger)
     }
 
     #[test]
@@ -310,7 +331,7 @@ mod tests {
         let ledger = Arc::new(Ledger::new(1 << 20));
         let specs = [VarySpec::from_text("accept-language").unwrap()].into();
         let index = VaryIndex { generation: 7, specs };
-        let entry = Entry::vary_index(key(), Facts::default(), index.clone(), &ledger);
+        let entry = Entry::vary_index(key(), facts(), index.clone(), &ledger);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));
         assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));

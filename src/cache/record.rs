@@ -1,1 +1,313 @@
-//! record
+//! How an entry is written into the second tier, and read back with suspicion.
+//!
+//! A row has two parts, this record and the body. The record:
+//!
+//! ```text
+//! version 1 | CRC-32 of all that follows 4 | kind 1 | body length 8 | CRC-32 of the body 4
+//!           | facts 52 | key length 4 | key | content: field text, to the end
+//!                                           | vary index: generation 8 | { length 2 | names } ...
+//! ```
+//!
+//! Numbers are big-endian, times milliseconds. A database commits a row as a whole, but files get
+//! damaged, are restored in part and are written by other versions: a record is read as if an
+//! enemy had written it. Whatever is not exactly what [`encode`] writes is a [`RecordFault`], hence a
+//! miss; nothing is allocated that the record's own length does not pay for. The key is compared in
+//! full, so that a row found by its digest can't answer for another request.
+//!
+//! The checksums are against accidents, which CRC-32 finds as well as any; who can write the
+//! database can write a matching one. Cost: one pass over the body at some 10 GB/s.
+//!
+//! The encoded variant is not stored: it is made again by the first client that wants it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libdeflater::crc32;
+
+use crate::base::Wall;
+use crate::cache::entry::{Entry, Kind, VaryIndex, content_length_agrees};
+use crate::cache::facts::{Facts, LifetimeSource};
+use crate::cache::key::Key;
+use crate::cache::ledger::Ledger;
+use crate::cache::vary::VarySpec;
+use crate::http::Fields;
+
+/// The first byte of every record; a row with another one is a miss and is replaced in time.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// Why a row is no entry. Each is a miss; all but `OtherVersion` and `OtherKey` are worth a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFault {
+    /// Written by another version of this software.
+    OtherVersion,
+    /// Cut short, changed, or never a record.
+    Corrupt,
+    /// The checksums hold and yet a value is out of its range: a fault in whoever wrote it.
+    Invalid,
+    /// The body is not the one that the record was written with.
+    OtherBody,
+    /// A record of another key with the same digest.
+    OtherKey,
+}
+
+impl RecordFault {
+    /// Every fault, for documents and tests.
+    pub const ALL: [Self; 5] =
+        [Self::OtherVersion, Self::Corrupt, Self::Invalid, Self::OtherBody, Self::OtherKey];
+
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherVersion => "record_other_version",
+            Self::Corrupt => "record_corrupt",
+            Self::Invalid => "record_invalid",
+            Self::OtherBody => "record_other_body",
+            Self::OtherKey => "record_other_key",
+        }
+    }
+}
+
+/// The record of an entry; its body is stored beside it.
+#[must_use]
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    let (key, wire) = (entry.key().bytes(), entry.fields().as_wire());
+    let mut out = Vec::with_capacity(FIXED_BYTES + key.len() + wire.len());
+    out.push(FORMAT_VERSION);
+    out.extend_from_slice(&[0; 4]);
+    out.push(match entry.kind() {
+        Kind::Content => KIND_CONTENT,
+        Kind::VaryIndex(_) => KIND_VARY_INDEX,
+    });
+    out.extend_from_slice(&(entry.body().len() as u64).to_be_bytes());
+    out.extend_from_slice(&crc32(entry.body()).to_be_bytes());
+    put_facts(entry.facts(), &mut out);
+    // A key is as long as a request head can be.
+    debug_assert!(u32::try_from(key.len()).is_ok());
+    out.extend_from_slice(&(key.len() as u32).to_be_bytes());
+    out.extend_from_slice(key);
+    match entry.kind() {
+        Kind::Content => out.extend_from_slice(wire),
+        Kind::VaryIndex(index) => put_index(index, &mut out),
+    }
+    seal(&mut out);
+    out
+}
+
+/// The entry of a row that was looked up for `key`, charged to `ledger`.
+///
+/// # Errors
+/// [`RecordFault`]: the row is to be treated as absent.
+pub fn decode(
+    record: &[u8],
+    body: Bytes,
+    key: &Key,
+    ledger: &Arc<Ledger>,
+) -> Result<Entry, RecordFault> {
+    let (version, rest) = record.split_first().ok_or(RecordFault::Corrupt)?;
+    if *version != FORMAT_VERSION {
+        return Err(RecordFault::OtherVersion);
+    }
+    let (sum, rest) = rest.split_first_chunk().ok_or(RecordFault::Corrupt)?;
+    if u32::from_be_bytes(*sum) != crc32(rest) {
+        return Err(RecordFault::Corrupt);
+    }
+    let mut reader = Reader { rest };
+    let kind = reader.u8()?;
+    let (body_bytes, body_sum) = (reader.u64()?, reader.u32()?);
+    let facts = facts(&mut reader)?;
+    let key_bytes = reader.u32()?;
+    if reader.bytes(key_bytes as usize)? != key.bytes() {
+        return Err(RecordFault::OtherKey);
+    }
+    if body_bytes != body.len() as u64 || body_sum != crc32(&body) {
+        return Err(RecordFault::OtherBody);
+    }
+    match kind {
+        KIND_CONTENT => {
+            let fields = Fields::from_wire(reader.rest).ok_or(RecordFault::Invalid)?;
+            if !content_length_agrees(&fields, &body) {
+                return Err(RecordFault::Invalid);
+            }
+            Ok(Entry::new(key.clone(), facts, &fields, body, ledger))
+        }
+        KIND_VARY_INDEX if body.is_empty() => {
+            let index = index(&mut reader)?;
+            Ok(Entry::vary_index(key.clone(), facts, index, ledger))
+        }
+        _ => Err(RecordFault::Invalid),
+    }
+}
+
+/// Writes the checksum over all that follows it.
+fn seal(record: &mut [u8]) {
+    let sum = record.get(SEALED_AT..).map_or(0, crc32);
+    if let Some(place) = record.get_mut(1..SEALED_AT) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+fn put_facts(facts: &Facts, out: &mut Vec<u8>) {
+    let Facts {
+        response_time,
+        date,
+        initial_age,
+        lifetime,
+        stale_while_revalidate,
+        stale_if_error,
+        status,
+        lifetime_source,
+        stale_forbidden,
+        no_cache,
+        immutable,
+        has_validator,
+    } = *facts;
+    let flags = [
+        (stale_forbidden, STALE_FORBIDDEN),
+        (no_cache, NO_CACHE),
+        (immutable, IMMUTABLE),
+        (has_validator, HAS_VALIDATOR),
+        (stale_while_revalidate.is_some(), HAS_REFRESH),
+        (stale_if_error.is_some(), HAS_IF_ERROR),
+    ];
+    let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |sum, (_, bit)| sum | bit);
+    out.extend_from_slice(&status.to_be_bytes());
+    out.extend_from_slice(&[lifetime_source.code(), flags]);
+    let times = [response_time.as_millis(), date.as_millis()];
+    let spans = [
+        initial_age,
+        lifetime,
+        stale_while_revalidate.unwrap_or_default(),
+        stale_if_error.unwrap_or_default(),
+    ];
+    for millis in times.into_iter().chain(spans.map(millis)) {
+        out.extend_from_slice(&millis.to_be_bytes());
+    }
+}
+
+fn facts(reader: &mut Reader<'_>) -> Result<Facts, RecordFault> {
+    let status = reader.u16()?;
+    let lifetime_source = LifetimeSource::from_code(reader.u8()?).ok_or(RecordFault::Invalid)?;
+    let flags = reader.u8()?;
+    let response_time = Wall::from_millis(reader.u64()?);
+    let date = Wall::from_millis(reader.u64()?);
+    let (initial_age, lifetime) = (reader.span()?, reader.span()?);
+    let (refresh, if_error) = (reader.span()?, reader.span()?);
+    let refresh = optional(refresh, flags & HAS_REFRESH != 0)?;
+    let if_error = optional(if_error, flags & HAS_IF_ERROR != 0)?;
+    if !(200..=999).contains(&status) || flags & !FLAGS != 0 {
+        return Err(RecordFault::Invalid);
+    }
+    Ok(Facts {
+        response_time,
+        date,
+        initial_age,
+        lifetime,
+        stale_while_revalidate: refresh,
+        stale_if_error: if_error,
+        status,
+        lifetime_source,
+        stale_forbidden: flags & STALE_FORBIDDEN != 0,
+        no_cache: flags & NO_CACHE != 0,
+        immutable: flags & IMMUTABLE != 0,
+        has_validator: flags & HAS_VALIDATOR != 0,
+    })
+}
+
+/// A span that is there or is written as zero: one value, one spelling.
+fn optional(span: Duration, there: bool) -> Result<Option<Duration>, RecordFault> {
+    if !there && !span.is_zero() {
+        return Err(RecordFault::Invalid);
+    }
+    Ok(there.then_some(span))
+}
+
+fn put_index(index: &VaryIndex, out: &mut Vec<u8>) {
+    out.extend_from_slice(&index.generation.to_be_bytes());
+    for spec in &index.specs {
+        let names = spec.as_text().as_bytes();
+        // A list longer than a head may be can't have come in one.
+        debug_assert!(u16::try_from(names.len()).is_ok());
+        out.extend_from_slice(&(names.len() as u16).to_be_bytes());
+        out.extend_from_slice(names);
+    }
+}
+
+fn index(reader: &mut Reader<'_>) -> Result<VaryIndex, RecordFault> {
+    let generation = reader.u64()?;
+    let mut specs = Vec::new();
+    while !reader.rest.is_empty() {
+        let length = usize::from(reader.u16()?);
+        let names = std::str::from_utf8(reader.bytes(length)?).ok();
+        specs.push(names.and_then(VarySpec::from_text).ok_or(RecordFault::Invalid)?);
+    }
+    if specs.is_empty() {
+        return Err(RecordFault::Invalid);
+    }
+    Ok(VaryIndex { generation, specs: specs.into() })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Takes values off the front; what isn't there is `Corrupt`.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordFault> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(RecordFault::Corrupt)?;
+        self.rest = rest;
+        Ok(*array)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], RecordFault> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(RecordFault::Corrupt)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, RecordFault> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordFault> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordFault> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordFault> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn span(&mut self) -> Result<Duration, RecordFault> {
+        self.u64().map(Duration::from_millis)
+    }
+}
+
+/// Where the part under the record's checksum begins.
+const SEALED_AT: usize = 5;
+
+/// Everything but key, fields and lists.
+const FIXED_BYTES: usize = SEALED_AT + 1 + 8 + 4 + FACTS_BYTES + 4;
+const FACTS_BYTES: usize = 2 + 1 + 1 + 6 * 8;
+
+const KIND_CONTENT: u8 = 0;
+const KIND_VARY_INDEX: u8 = 1;
+
+const STALE_FORBIDDEN: u8 = 1;
+const NO_CACHE: u8 = 2;
+const IMMUTABLE: u8 = 4;
+const HAS_VALIDATOR: u8 = 8;
+const HAS_REFRESH: u8 = 16;
+const HAS_IF_ERROR: u8 = 32;
+const FLAGS: u8 = 63;
+
+#[cfg(test)]
+mod tests;
