@@ -1,0 +1,104 @@
+//! What decides where a message ends and whether the connection lives on, for both sides:
+//! Content-Length, Transfer-Encoding (RFC 9112 section 6), Connection (section 9).
+
+use crate::http::Version;
+use crate::http::fields::is_token_byte;
+use crate::http1::known::{Known, Name};
+use crate::http1::{Limits, Line};
+
+/// What Transfer-Encoding says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// One line, whose value is `chunked`.
+    Chunked,
+    /// Well-formed codings and then, last and once, `chunked`.
+    ChunkedAfterOthers,
+    /// Anything else.
+    Bad,
+}
+
+/// The value of Content-Length: decimal digits only, at most `u64::MAX`. A list of equal numbers,
+/// which RFC 9112 section 6.3 lets a recipient repair, is not repaired.
+pub(super) fn parse_content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |length, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Reads all Transfer-Encoding lines (RFC 9112 section 6.1). Empty list elements, which a recipient
+/// may skip elsewhere, make it [`Coding::Bad`] here.
+pub(super) fn parse_coding(known: &Known, lines: &[Line<'_>]) -> Coding {
+    let mut values = known.values(Name::TransferEncoding, lines);
+    let (first, more) = (values.next().unwrap_or_default(), values.next().is_some());
+    if !more && first.eq_ignore_ascii_case(b"chunked") {
+        return Coding::Chunked;
+    }
+    let values = known.values(Name::TransferEncoding, lines);
+    let mut chunked_last = false;
+    for element in values.flat_map(|value| value.split(|b| *b == b',')) {
+        let element = trim_ows(element);
+        let name = element.split(|b| *b == b';').next().map_or(element, trim_ows);
+        let well_formed = !name.is_empty() && name.iter().all(|b| is_token_byte(*b));
+        if chunked_last || !well_formed {
+            return Coding::Bad;
+        }
+        chunked_last = element.eq_ignore_ascii_case(b"chunked");
+        // `chunked` takes no parameters (RFC 9112 section 7.1).
+        if !chunked_last && name.eq_ignore_ascii_case(b"chunked") {
+            return Coding::Bad;
+        }
+    }
+    if chunked_last { Coding::ChunkedAfterOthers } else { Coding::Bad }
+}
+
+/// Whether the connection outlives the exchange (RFC 9112 section 9.3). Tokens of all Connection
+/// lines count, in any case.
+pub(super) fn is_persistent(known: &Known, lines: &[Line<'_>], version: Version) -> bool {
+    let (mut close, mut keep_alive) = (false, false);
+    for value in known.values(Name::Connection, lines) {
+        for option in value.split(|b| *b == b',').map(trim_ows) {
+            close |= option.eq_ignore_ascii_case(b"close");
+            keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    !close && (version != Version::Http10 || keep_alive)
+}
+
+/// Adds the known names among `lines` to the result; `None` when a line of the section is longer
+/// than the limit or ended by anything but CRLF, which `httparse` lets pass.
+///
+/// `section` is what the lines were parsed from, up to the end of the head. A value is followed by
+/// optional white space and then by its line's end, and `httparse` accepts CR only before LF: one
+/// look at the byte there tells CRLF from LF.
+#[inline]
+pub(super) fn classify(section: &[u8], lines: &[Line<'_>], limits: &Limits) -> Option<Known> {
+    let base = section.as_ptr().addr();
+    let mut known = Known::default();
+    for (index, line) in lines.iter().enumerate() {
+        let start = line.name.as_ptr().addr().wrapping_sub(base);
+        let mut end = line.value.as_ptr().addr().wrapping_sub(base) + line.value.len();
+        while matches!(section.get(end), Some(b' ' | b'\t')) {
+            end += 1;
+        }
+        if section.get(end) != Some(&b'\r') || end - start > limits.field_bytes_max {
+            return None;
+        }
+        if let Some(name) = Name::of(line.name.as_bytes()) {
+            known.note(name, index);
+        }
+    }
+    // The empty line: its LF is the last byte.
+    (section.iter().nth_back(1) == Some(&b'\r')).then_some(known)
+}
+
+/// Without SP and HTAB at both ends (RFC 9110 section 5.6.3).
+pub(super) fn trim_ows(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}

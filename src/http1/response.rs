@@ -1,0 +1,147 @@
+//! A response head (RFC 9112 sections 4 and 6), as an origin sends it.
+//!
+//! Origins are sloppy, but a proxy that repairs what they send vouches for its guess before every
+//! later reader. So the same strictness as for requests, except that the reason phrase, which means
+//! nothing, may be missing. Owned, since every response with a head to read comes over the slow path.
+
+use crate::http::{Method, ResponseHead, Version};
+use crate::http1::fault::ResponseFault;
+use crate::http1::framing::{Coding, classify, is_persistent, parse_coding, parse_content_length};
+use crate::http1::known::{Known, Name};
+use crate::http1::request::copy_fields;
+use crate::http1::scan::{ResponseParts, Verdict, scan_fields, scan_status_line};
+use crate::http1::{FIELDS_MAX, Limits, Line};
+
+/// A valid response head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status, version and fields; for an interim response the status is 100 to 199.
+    pub head: ResponseHead,
+    /// How the body is delimited.
+    pub body: ResponseBody,
+    /// Whether the connection may be used again once the body has ended (RFC 9112 section 9.3).
+    /// False where the body ends with the connection, and where the origin announces a body that
+    /// the status forbids: should it follow, it would be taken for the next response.
+    pub persistent: bool,
+    /// Whether it is a 1xx: the final response is still to come.
+    pub interim: bool,
+    /// Bytes of the buffer that the head took.
+    pub head_len: usize,
+}
+
+/// How a response's body is delimited (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseBody {
+    /// There is none, whatever the fields say: HEAD, 1xx, 204, 304.
+    None,
+    /// Content-Length bytes, perhaps 0.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// All bytes until the origin closes. A cut cannot be told from the end.
+    UntilClose,
+}
+
+/// Reads the response head that `buf` starts with; `None` when more bytes are needed.
+/// `request_method` is that of the request it answers: a response to HEAD has no body.
+///
+/// # Errors
+///
+/// The first fault by position; faults of the lines come before those of their meaning. The
+/// connection must not be used again after one.
+pub fn parse_response(
+    buf: &[u8],
+    limits: &Limits,
+    request_method: &Method,
+) -> Result<Option<Response>, ResponseFault> {
+    let limits = &limits.clamped();
+    let view = buf.get(..limits.head_bytes_max).unwrap_or(buf);
+    let unfinished = || {
+        let full = view.len() >= limits.head_bytes_max;
+        if full { Err(ResponseFault::HeadTooLarge) } else { Ok(None) }
+    };
+    let parts = match scan_status_line(view) {
+        Verdict::Finished(parts) => parts,
+        Verdict::Unfinished => return unfinished(),
+        Verdict::Fault(fault) => return Err(fault),
+    };
+    let section = view.get(parts.fields_at..).unwrap_or_default();
+    let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let slots = slots.get_mut(..limits.fields_max).unwrap_or_default();
+    let parsed = match httparse::parse_headers(section, slots) {
+        Ok(httparse::Status::Complete((end, lines))) => {
+            let section = section.get(..end).unwrap_or_default();
+            classify(section, lines, limits).map(|known| (end, lines, known))
+        }
+        _ => None,
+    };
+    let Some((end, lines, known)) = parsed else {
+        return match scan_fields(section, limits) {
+            Verdict::Fault(fault) => Err(ResponseFault::Field(fault)),
+            Verdict::Unfinished => unfinished(),
+            Verdict::Finished(_) => Err(ResponseFault::Disagreement),
+        };
+    };
+    judge(&parts, lines, &known, request_method, parts.fields_at + end).map(Some)
+}
+
+fn judge(
+    parts: &ResponseParts,
+    lines: &[Line<'_>],
+    known: &Known,
+    request_method: &Method,
+    head_len: usize,
+) -> Result<Response, ResponseFault> {
+    let status = parts.status;
+    if status == 101 {
+        return Err(ResponseFault::SwitchingProtocols);
+    }
+    let version = if parts.minor == 0 { Version::Http10 } else { Version::Http11 };
+    let framed = judge_body(known, lines, version)?;
+    let interim = status < 200;
+    let never_has_body = interim || status == 204;
+    let body = if never_has_body || status == 304 || *request_method == Method::Head {
+        ResponseBody::None
+    } else {
+        framed
+    };
+    let announced = matches!(framed, ResponseBody::Chunked)
+        || matches!(framed, ResponseBody::Length(length) if length > 0);
+    // A 304 and the answer to HEAD announce the body of another response (RFC 9110 section 8.6),
+    // a 1xx or 204 must not.
+    let ambiguous = never_has_body && announced;
+    let persistent =
+        is_persistent(known, lines, version) && body != ResponseBody::UntilClose && !ambiguous;
+    debug_assert!((100..=999).contains(&status));
+    let head = ResponseHead { status, version, fields: copy_fields(lines) };
+    Ok(Response { head, body, persistent, interim, head_len })
+}
+
+/// What the fields say, before status and method overrule them (RFC 9112 section 6.3).
+fn judge_body(
+    known: &Known,
+    lines: &[Line<'_>],
+    version: Version,
+) -> Result<ResponseBody, ResponseFault> {
+    if known.has(Name::TransferEncoding) {
+        if version == Version::Http10 {
+            return Err(ResponseFault::CodingInHttp10);
+        }
+        if known.has(Name::ContentLength) {
+            return Err(ResponseFault::LengthAndCoding);
+        }
+        return match parse_coding(known, lines) {
+            Coding::Chunked => Ok(ResponseBody::Chunked),
+            Coding::ChunkedAfterOthers | Coding::Bad => Err(ResponseFault::BadCoding),
+        };
+    }
+    if known.repeated(Name::ContentLength) {
+        return Err(ResponseFault::RepeatedContentLength);
+    }
+    match known.value(Name::ContentLength, lines) {
+        Some(value) => parse_content_length(value)
+            .map(ResponseBody::Length)
+            .ok_or(ResponseFault::BadContentLength),
+        None => Ok(ResponseBody::UntilClose),
+    }
+}
