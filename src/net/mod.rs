@@ -8,16 +8,22 @@
 //! |---|---|
 //! | `runtime` | the core's event loop: io_uring, or epoll where that is refused |
 //! | `clock` | the two clocks that pure code is given as `now` |
+//! | `resolver` | names to addresses, on threads of its own |
+//! | `connect` | dialling one of several addresses |
 //! | `listen` | listening sockets, one for each core |
 //! | `tcp` | one TCP connection: a reader and a writer at the same time |
 //! | `stream` | a connection of either kind, what the HTTP drivers use |
 
 pub mod clock;
+pub mod connect;
 pub mod listen;
+pub mod resolver;
 pub mod runtime;
 pub mod stream;
 pub mod tcp;
 
 pub use clock::{mono, wall};
+pub use connect::{ConnectError, Dial, connect};
+pub use resolver::{ResolveError, Resolver};
 pub use stream::Stream;
 pub use tcp::{Peek, Tcp};
