@@ -1,1 +1,29 @@
-//! net
+//! Sockets, TLS, names and the runtime: everything that waits for the network.
+//!
+//! `server` accepts through it, `proxy` reaches origins through it. It moves bytes and says what
+//! went wrong; it knows no HTTP, decides no policy (the caller passes the address check in) and
+//! never blocks a core: name look-ups run on threads of their own.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `runtime` | the core's event loop: io_uring, or epoll where that is refused |
+//! | `clock` | the two clocks that pure code is given as `now` |
+//! | `resolver` | names to addresses, on threads of its own |
+//! | `connect` | dialling one of several addresses |
+//! | `listen` | listening sockets, one for each core |
+//! | `tcp` | one TCP connection: a reader and a writer at the same time |
+//! | `stream` | a connection of either kind, what the HTTP drivers use |
+
+pub mod clock;
+pub mod connect;
+pub mod listen;
+pub mod resolver;
+pub mod runtime;
+pub mod stream;
+pub mod tcp;
+
+pub use clock::{mono, wall};
+pub use connect::{ConnectError, Dial, connect};
+pub use resolver::{ResolveError, Resolver};
+pub use stream::Stream;
+pub use tcp::{Peek, Tcp};
