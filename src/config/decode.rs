@@ -12,6 +12,7 @@ use crate::config::row::{Row, Shape, Zero};
 use crate::config::secret::Secret;
 use crate::config::words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
 use crate::http::Method;
+use crate::route::{ApiPrefix, Pattern, PatternSet};
 
 /// A type that a field may have.
 pub(super) trait Decode: Sized {
@@ -264,6 +265,27 @@ impl Decode for Cores {
             _ => return Err(scope.mismatch(node)),
         };
         read.map_err(|what| Wrong::new(what, "write \"auto\", 4 or \"0-3,6\""))
+    }
+}
+
+impl Decode for ApiPrefix {
+    fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
+        let text = String::decode(node, scope)?;
+        Self::parse(&text).map_err(|fault| {
+            Wrong::new(format!("{} is no prefix", quoted(&text)), fault.to_string())
+        })
+    }
+}
+
+impl Decode for PatternSet {
+    fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
+        let mut patterns = Vec::new();
+        for text in Vec::<String>::decode(node, scope)? {
+            patterns.push(Pattern::parse(&text).map_err(|fault| {
+                Wrong::new(format!("{} is no pattern", quoted(&text)), fault.to_string())
+            })?);
+        }
+        Ok(Self::new(patterns))
     }
 }
 

@@ -26,6 +26,7 @@ mod nearest;
 pub mod node;
 mod reader;
 pub mod render;
+mod resolved;
 pub mod row;
 mod secret;
 mod settings;
@@ -40,12 +41,14 @@ pub use headers::{HeaderSetting, SecurityHeaders};
 pub use keys::{ClientKey, ClientKeys};
 pub use node::Node;
 pub use reader::{Origin, Override, Shown, Sources};
+pub use resolved::{RoutePolicy, Settings, UpstreamSettings};
 pub use row::Row;
 pub use secret::Secret;
-pub use settings::{Cache, Client, Log, Route, Security, Server, Settings, Upstream, rows};
+pub use settings::{Cache, Client, Endpoints, Log, RouteSettings, Security, Server, rows};
 pub use words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
 
 use reader::Reader;
+use settings::Groups;
 
 /// What a successful [`parse`] gives.
 #[derive(Clone, Debug)]
@@ -67,7 +70,8 @@ pub struct Parsed {
 /// only fault then, since nothing after it can be trusted.
 pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Faults> {
     let mut reader = Reader::open(sources)?;
-    let settings = Settings::read(&mut reader);
+    let groups = Groups::read(&mut reader);
+    let settings = Settings::resolve(groups, &mut reader);
     checks::check(&settings, &mut reader, sources);
     let (faults, notes, shown) = reader.close();
     if faults.is_empty() {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::config::decode::{Decode, Scope};
+use crate::config::decode::{Decode, Scope, expanded};
 use crate::config::fault::{Fault, Faults, Note, Place};
 use crate::config::headers;
 use crate::config::keys;
 use crate::config::legacy;
 use crate::config::nearest::nearest;
-use crate::config::node::{Node, quoted};
+use crate::config::node::Node;
 use crate::config::row::{Row, Shape};
 use crate::config::settings::rows;
 
@@ -336,12 +336,12 @@ impl<'a> Reader<'a> {
             return None; // Reported when the `*_file` field itself is read.
         };
         let place = given_at(file_path, &file.origin);
-        let name = crate::config::decode::expanded(name, self.sources.home);
+        let name = expanded(name, self.sources.home);
         let remedy = "name a readable text file that holds the secret and nothing else";
         match (self.sources.read_file)(&name) {
             Err(why) => {
-                let shown = quoted(&name.to_string_lossy());
-                self.fault(&place, format!("cannot read {shown}: {why}"), remedy);
+                // The name is not echoed: somebody may have put the secret itself there.
+                self.fault(&place, format!("cannot read the file: {why}"), remedy);
                 None
             }
             Ok(text) if text.trim().is_empty() => {

@@ -17,32 +17,26 @@ use crate::config::row::{
 use crate::config::secret::Secret;
 use crate::config::words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
 use crate::http::Method;
+use crate::route::{ApiPrefix, PatternSet};
 
-/// A validated configuration. Immutable; a reload builds another one.
+/// The groups as they stand in the file, each field of its type and within its range.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The listening side.
-    pub server: Server,
-    /// The default upstream and which of its endpoints are served.
-    pub upstream: Upstream,
-    /// Further upstreams and overrides, in the order of the file; the longest prefix wins.
-    pub routes: Vec<Route>,
-    /// Both cache tiers.
-    pub cache: Cache,
-    /// Limits and guards.
-    pub security: Security,
-    /// Behaviour towards the upstreams.
-    pub client: Client,
-    /// What is logged.
-    pub log: Log,
+pub(super) struct Groups {
+    pub(super) server: Server,
+    pub(super) endpoints: Endpoints,
+    pub(super) routes: Vec<RouteSettings>,
+    pub(super) cache: Cache,
+    pub(super) security: Security,
+    pub(super) client: Client,
+    pub(super) log: Log,
 }
 
-impl Settings {
+impl Groups {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             server: Server::read(reader),
-            upstream: Upstream::read(reader),
-            routes: reader.each(&ROUTES, Route::read),
+            endpoints: Endpoints::read(reader),
+            routes: reader.each(&ROUTES, RouteSettings::read),
             cache: Cache::read(reader),
             security: Security::read(reader),
             client: Client::read(reader),
@@ -55,13 +49,13 @@ impl Settings {
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     Server::ROWS
         .iter()
-        .chain(Upstream::ROWS)
+        .chain(Endpoints::ROWS)
         .chain(std::iter::once(&ROUTES))
         .chain(Cache::ROWS)
         .chain(Security::ROWS)
         .chain(Client::ROWS)
         .chain(Log::ROWS)
-        .chain(Route::ROWS)
+        .chain(RouteSettings::ROWS)
 }
 
 group! {
@@ -82,7 +76,7 @@ group! {
             "HTTP/2: by ALPN with TLS, with prior knowledge without.";
         cores: Cores = cores().memory("a thread and an L1 index each"),
             "Cores that serve: \"auto\", a number, or a list such as \"0-3,6\" to pin to.";
-        api_prefix: String = text_or_empty("/api"),
+        api_prefix: ApiPrefix = text_or_empty("/api"),
             "Path prefix that is proxied, stripped before the upstream; \"\" for everything.";
         driver: Driver = choice("auto", Driver::WORDS), "What waits for the sockets.";
         max_connections: usize = whole(65_536, 1, 16_777_216)
@@ -96,15 +90,15 @@ group! {
 
 group! {
     /// The default upstream and which of its endpoints are served.
-    Upstream "" {
+    Endpoints "" {
         entry_point: String = text("https://api.apiproxy.app"),
             "URL of the upstream: http or https, host, optional port and base path.";
         api_key: Secret = secret(),
             "Sent upstream as X-API-Key; clients' own keys then stay here.";
         api_key_file: PathBuf = path(""), "File to read `api_key` from.";
-        offline_endpoints: Vec<String> = list(&[]),
+        offline_endpoints: PatternSet = list(&[]),
             "Paths kept without limit and served stale when the upstream is away.";
-        whitelisted_endpoints: Vec<String> = list(&["/*"]),
+        whitelisted_endpoints: PatternSet = list(&["/*"]),
             "Paths that are served: exact, or with a trailing *; [] allows nothing.";
     }
 }
@@ -113,7 +107,7 @@ const ROUTES: Row = objects().at("routes", "Further upstreams and overrides by p
 
 group! {
     /// What holds for one path prefix. A field that is `None` inherits the general one.
-    Route "routes[]." {
+    RouteSettings "routes[]." {
         prefix: String = text_or_empty(""),
             "Path prefix, after `server.api_prefix`; ends at a segment border.";
         entry_point: Option<String> = text("").optional(), "Upstream URL of this route.";
@@ -124,6 +118,7 @@ group! {
         force_ttl: Option<Duration> = seconds(0, 0).optional(),
             "Lifetime whatever the origin says; no-store and private still hold.";
         methods: Option<Vec<Method>> = list(&[]).optional(), "Instead of `cache.methods`.";
+        strip_prefix: bool = flag(false), "Leave the prefix out of the path sent upstream.";
         ignore_query: bool = flag(false), "Leave the query string out of the cache key.";
         stale_if_error: Option<Duration> = seconds(0, 0).optional(),
             "Instead of `cache.stale_if_error`.";
