@@ -1,0 +1,1 @@
+//! What the schema and a parsed configuration look like on paper.
