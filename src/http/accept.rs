@@ -115,9 +115,9 @@ pub fn codings(request: &Fields) -> Codings {
     Codings::from_lines(request.all("Accept-Encoding"))
 }
 
-/// The weight that Accept gives to a media type (RFC 9110 section 12.5.1): that of the most specific
-/// range that covers it. Full without Accept; ranges with other parameters than `q` are narrower
-/// than `kind/subtype` and don't count.
+/// The weight that Accept gives to a media type (RFC 9110 section 12.5.1): that of the most
+/// specific range that covers it. Full without Accept; ranges with other parameters than `q` are
+/// narrower than `kind/subtype` and don't count.
 #[must_use]
 pub fn media_quality(request: &Fields, kind: &str, subtype: &str) -> Quality {
     let mut lines = request.all("Accept").peekable();
@@ -261,6 +261,10 @@ mod tests {
         assert_eq!(media_quality(&fields, "text", "html"), Quality::NONE);
         assert_eq!(media_quality(&fields, "text", "plain"), Quality::NONE);
         assert_eq!(media_quality(&Fields::new(), "text", "plain"), Quality::FULL);
+        // A range narrowed by a parameter is about something else; of two alike the first counts.
+        let accept = "text/plain;format=flowed;q=0.1, text/plain;q=0.7, text/plain;q=0.2";
+        let fields = request("Accept", &[accept]);
+        assert_eq!(media_quality(&fields, "text", "plain").thousandths(), 700);
     }
 
     proptest! {

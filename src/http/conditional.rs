@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 9110 section 13) against a stored response (RFC 9111 section 4.3.2).
 //!
-//! A cache evaluates If-None-Match, If-Modified-Since and If-Range. If-Match and If-Unmodified-Since
-//! are for the origin: see [`has_origin_conditions`].
+//! A cache evaluates If-None-Match, If-Modified-Since and If-Range. If-Match and
+//! If-Unmodified-Since are for the origin: see [`has_origin_conditions`].
 //!
 //! ```text
 //! stored status is not 2xx ------------------------------> Proceed   (section 13.2.1)
@@ -132,8 +132,8 @@ pub fn has_conditions(request: &Fields) -> bool {
 }
 
 /// Whether Range may be honoured as far as If-Range is concerned (RFC 9110 section 13.1.5): it is
-/// absent, or its validator is strong and equal to the stored one. When false, answer with the whole
-/// representation.
+/// absent, or its validator is strong and equal to the stored one. When false, answer with the
+/// whole representation.
 #[must_use]
 pub fn if_range_holds(request: &Fields, stored: &Validators<'_>, now: Wall) -> bool {
     if !request.contains("If-Range") {
@@ -309,6 +309,21 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(|value| ("If-Range", *value)).collect();
             let stored = Validators::of(response, NOW);
             assert_eq!(if_range_holds(&fields(&lines), &stored, NOW), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_a_strong_validator_a_minute_after_the_change() {
+        // RFC 9110 section 8.8.2.2
+        let request = fields(&[("If-Range", MODIFIED)]);
+        for (date, expected) in [
+            ("Sun, 06 Nov 1994 08:50:36 GMT", false),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", true),
+            (BEFORE, false),
+        ] {
+            let response = response(200, &[("Last-Modified", MODIFIED), ("Date", date)]);
+            let stored = Validators::of(&response, NOW);
+            assert_eq!(if_range_holds(&request, &stored, NOW), expected, "{date}");
         }
     }
 

@@ -8,8 +8,8 @@
 //! sender lists them: section 7.6.1 forbids it for fields meant for all recipients of the content.
 //! Such a field is kept as if it had not been named.
 //!
-//! Removing is what the caller does first, so that policy, cache key and the next hop see one set of
-//! fields.
+//! Removing is what the caller does first, so that policy, cache key and the next hop see one set
+//! of fields.
 
 use crate::http::fields::Fields;
 use crate::http::list::{field_members, is_token};
@@ -91,7 +91,7 @@ const HOP_BY_HOP: [&str; 11] = [
     "Proxy-Authentication-Info",
 ];
 
-const PROTECTED: [&str; 42] = [
+const PROTECTED: [&str; 43] = [
     // Framing and routing.
     "Host",
     "Content-Length",
@@ -136,6 +136,8 @@ const PROTECTED: [&str; 42] = [
     "Surrogate-Control",
     "Vary",
     "Accept-Ranges",
+    // RFC 8470: whoever removes it lets replays through.
+    "Early-Data",
     // Tracing.
     "Traceparent",
     "Tracestate",
@@ -143,9 +145,10 @@ const PROTECTED: [&str; 42] = [
 
 /// Negotiation (`Accept`, `Accept-Encoding`, ...), conditions, what proxies say of the client, and
 /// what protects browsers.
-const PROTECTED_PREFIXES: [&str; 6] = [
+const PROTECTED_PREFIXES: [&str; 7] = [
     "Accept",
     "If-",
+    "Sec-",
     "X-Forwarded-",
     "Access-Control-",
     "Content-Security-Policy",
@@ -238,7 +241,10 @@ mod tests {
         #[test]
         fn stripping_agrees_with_a_slow_reading(
             lines in prop::collection::vec(
-                ("(x-[abc]|TE|Upgrade|Host|Connection|connection)", "(x-[abc]|Host|,|close| ){0,4}"),
+                (
+                    "(x-[abc]|TE|Upgrade|Host|Connection|connection)",
+                    "(x-[abc]|Host|,|close| ){0,4}",
+                ),
                 0..8,
             ),
         ) {
