@@ -1,7 +1,9 @@
 //! What a hit costs before it meets the kernel, and what an entry costs in memory.
 //!
-//! `cargo bench --bench cache`: key, L1 look-up and JSON digest by criterion, then a shard filled with
-//! a million entries. Under `cargo test --benches` everything runs once, in small.
+//! `cargo bench --bench cache`: key, L1 look-up and JSON digest by criterion, then a shard filled
+//! with a million entries. Under `cargo test --benches` everything runs once, in small.
+
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,15 +1,16 @@
 //! A stored response in memory: immutable, behind an `Arc`, shared by all cores.
 //!
 //! What is sent often is kept in the form in which it is sent: the head as HTTP/1 text (which
-//! [`Fields`] lists for HTTP/2 just as well) and the body as one run of bytes. The one thing that may
-//! come later is the same response in another content coding, made once by whoever needs it first.
+//! [`Fields`] lists for HTTP/2 just as well) and the body as one run of bytes. The one thing that
+//! may come later is the same response in another content coding, made once by whoever needs it
+//! first.
 //!
 //! Under a primary key whose responses carry Vary stands not a response but a [`VaryIndex`]: the
-//! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section 4.1).
-//! Dropping the index makes every variant unreachable.
+//! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section
+//! 4.1). Dropping the index makes every variant unreachable.
 //!
-//! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the process's
-//! [`Ledger`] from when it is made until its last holder drops it.
+//! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the
+//! process's [`Ledger`] from when it is made until its last holder drops it.
 
 use std::fmt;
 use std::mem::size_of;
@@ -84,8 +85,8 @@ impl Entry {
     /// A stored response. `fields` are those to be stored (`storable::stored_fields`), with
     /// Content-Length, where there is one, naming the length of `body`.
     ///
-    /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer, while
-    /// the ledger counts the slice. Copies the head; the body is taken as it is.
+    /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer,
+    /// while the ledger counts the slice. Copies the head; the body is taken as it is.
     #[must_use]
     pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
@@ -196,7 +197,7 @@ impl Entry {
             Extra::Encoded(encoded) => encoded.fields.as_wire().len() + encoded.body.len(),
             Extra::VaryIndex(index) => {
                 let specs = index.specs.iter();
-                specs.map(|spec| size_of::<VarySpec>() + spec.as_text().len()).sum()
+                specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len()).sum()
             }
         };
         (size_of::<Extra>() + content) as u64
@@ -329,7 +330,7 @@ pub(crate) mod tests {
     #[test]
     fn a_vary_index_is_no_response_and_takes_no_coding() {
         let ledger = Arc::new(Ledger::new(1 << 20));
-        let specs = [VarySpec::from_text("accept-language").unwrap()].into();
+        let specs = [VarySpec::parse("accept-language").unwrap()].into();
         let index = VaryIndex { generation: 7, specs };
         let entry = Entry::vary_index(key(), facts(), index.clone(), &ledger);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Numbers are big-endian, times milliseconds. A database commits a row as a whole, but files get
-//! damaged, are restored in part and are written by other versions: a record is read as if an
-//! enemy had written it. Whatever is not exactly what [`encode`] writes is a [`RecordFault`], hence a
+//! damaged, are restored in part and are written by other versions: a record is read as if an enemy
+//! had written it. Whatever is not exactly what [`encode`] writes is a [`RecordFault`], hence a
 //! miss; nothing is allocated that the record's own length does not pay for. The key is compared in
 //! full, so that a row found by its digest can't answer for another request.
 //!
@@ -36,7 +36,8 @@ use crate::http::Fields;
 /// The first byte of every record; a row with another one is a miss and is replaced in time.
 pub const FORMAT_VERSION: u8 = 1;
 
-/// Why a row is no entry. Each is a miss; all but `OtherVersion` and `OtherKey` are worth a warning.
+/// Why a row is no entry. Each is a miss; all but `OtherVersion` and `OtherKey` are worth a
+/// warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFault {
     /// Written by another version of this software.
@@ -226,7 +227,7 @@ fn optional(span: Duration, there: bool) -> Result<Option<Duration>, RecordFault
 fn put_index(index: &VaryIndex, out: &mut Vec<u8>) {
     out.extend_from_slice(&index.generation.to_be_bytes());
     for spec in &index.specs {
-        let names = spec.as_text().as_bytes();
+        let names = spec.as_str().as_bytes();
         // A list longer than a head may be can't have come in one.
         debug_assert!(u16::try_from(names.len()).is_ok());
         out.extend_from_slice(&(names.len() as u16).to_be_bytes());
@@ -240,7 +241,7 @@ fn index(reader: &mut Reader<'_>) -> Result<VaryIndex, RecordFault> {
     while !reader.rest.is_empty() {
         let length = usize::from(reader.u16()?);
         let names = std::str::from_utf8(reader.bytes(length)?).ok();
-        specs.push(names.and_then(VarySpec::from_text).ok_or(RecordFault::Invalid)?);
+        specs.push(names.and_then(VarySpec::parse).ok_or(RecordFault::Invalid)?);
     }
     if specs.is_empty() {
         return Err(RecordFault::Invalid);

@@ -9,7 +9,7 @@ pub struct VarySpec {
 impl VarySpec {
     /// Reads names separated by commas; `None` unless lower-case tokens, ascending.
     #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let token = |name: &str| {
             !name.is_empty()
                 && name.bytes().all(|b| {
@@ -22,7 +22,7 @@ impl VarySpec {
 
     /// The names separated by commas.
     #[must_use]
-    pub fn as_text(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.names
     }
 }
