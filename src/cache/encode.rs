@@ -1,9 +1,8 @@
 //! Gzip of whole bodies (RFC 1952), both ways, by libdeflate.
 //!
 //! Bodies are whole in memory when they are encoded, so that one call with the output's bound known
-//! beats a stream: two to three times as fast as zlib at the same level. Cost at level 6: about 10
-//! ms for a MiB of JSON; the caller moves more than 64 KiB off the core. To inflate takes a fifth
-//! of that.
+//! does, and no stream is needed. Cost for a MiB of JSON, measured: 7 ms at level 1, 26 ms at 6,
+//! 97 ms at 9, 1 ms to inflate; the caller moves more than 64 KiB off the core.
 //!
 //! Knows nothing of types and fields: what is worth encoding, and what the head then says, is
 //! decided by the policy.

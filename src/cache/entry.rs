@@ -21,6 +21,7 @@ use bytes::Bytes;
 use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
+use crate::cache::packed::Packed;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
 
@@ -30,7 +31,7 @@ pub struct Entry {
     /// Exactly as much memory as text.
     fields: Fields,
     body: Bytes,
-    facts: Facts,
+    facts: Packed,
     /// Two rare things that never meet share one word: a vary index has it set from the start, a
     /// response sets it at most once, to `None` when another coding was found not to pay.
     extra: OnceLock<Option<Box<Extra>>>,
@@ -109,6 +110,8 @@ impl Entry {
         extra: OnceLock<Option<Box<Extra>>>,
         ledger: &Arc<Ledger>,
     ) -> Self {
+        let facts = Packed::new(&facts);
+        debug_assert!(facts.is_valid(), "{facts:?}");
         let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
         ledger.open(entry.size_bytes());
         entry
@@ -128,7 +131,13 @@ impl Entry {
 
     /// The policy facts.
     #[must_use]
-    pub const fn facts(&self) -> &Facts {
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        self.facts.facts()
+    }
+
+    /// The facts as they are kept.
+    pub(crate) const fn packed(&self) -> &Packed {
         &self.facts
     }
 
@@ -250,30 +259,10 @@ pub(crate) const NODE_BYTES: usize = 16;
 const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::time::Duration;
-
+mod tests {
     use super::*;
-    use crate::base::{Seed, Wall};
-    use crate::cache::facts::LifetimeSource;
-
-    /// Facts of no interest.
-    pub(crate) fn facts() -> Facts {
-        Facts {
-            response_time: Wall::EPOCH,
-            date: Wall::EPOCH,
-            initial_age: Duration::ZERO,
-            lifetime: Duration::ZERO,
-            stale_while_revalidate: None,
-            stale_if_error: None,
-            status: 200,
-            lifetime_source: LifetimeSource::None,
-            stale_forbidden: false,
-            no_cache: false,
-            immutable: false,
-            has_validator: false,
-        }
-    }
+    use crate::base::Seed;
+    use crate::cache::packed::tests::plain_facts;
 
     fn key() -> Key {
         Key::new(b"key", &Seed::fixed(1))
@@ -286,7 +275,7 @@ pub(crate) mod tests {
     }
 
     fn content(ledger: &Arc<Ledger>) -> Entry {
-        Entry::new(key(), facts(), &head(5), Bytes::from_static(b"hello"), ledger)
+        Entry::new(key(), plain_facts(), &head(5), Bytes::from_static(b"hello"), ledger)
     }
 
     #[test]
@@ -332,7 +321,7 @@ pub(crate) mod tests {
         let ledger = Arc::new(Ledger::new(1 << 20));
         let specs = [VarySpec::parse("accept-language").unwrap()].into();
         let index = VaryIndex { generation: 7, specs };
-        let entry = Entry::vary_index(key(), facts(), index.clone(), &ledger);
+        let entry = Entry::vary_index(key(), plain_facts(), index.clone(), &ledger);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));
         assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));

@@ -443,8 +443,8 @@ impl Writer<'_> {
     }
 }
 
-/// The largest JSON body that is made canonical: a MiB takes some 10 ms of a core. Queries sent as
-/// bodies are far smaller.
+/// The largest JSON body that is made canonical, since a core does nothing else meanwhile. Queries
+/// sent as bodies are far smaller.
 pub const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// How deep arrays and objects may nest; bounds the stack.

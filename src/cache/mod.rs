@@ -8,6 +8,7 @@ pub mod facts;
 pub mod json;
 pub mod key;
 pub mod ledger;
+mod packed;
 pub mod record;
 pub mod shard;
 pub mod vary;

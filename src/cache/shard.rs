@@ -70,8 +70,8 @@ pub struct Swept {
     pub next: Option<Cursor>,
 }
 
-/// The content of a cleared shard. To drop a million entries takes a tenth of a second: do it where
-/// that harms nobody.
+/// The content of a cleared shard. To drop it frees every entry that nobody else holds: a large one
+/// is better dropped off the core.
 #[derive(Debug)]
 pub struct Cleared(Vec<Node>);
 
