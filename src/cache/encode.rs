@@ -1,11 +1,11 @@
 //! Gzip of whole bodies (RFC 1952), both ways, by libdeflate.
 //!
 //! Bodies are whole in memory when they are encoded, so that one call with the output's bound known
-//! beats a stream: two to three times as fast as zlib at the same level. Cost at level 6: about 10 ms
-//! for a MiB of JSON; the caller moves more than 64 KiB off the core. To inflate takes a fifth of that.
+//! does, and no stream is needed. Cost for a MiB of JSON, measured: 7 ms at level 1, 26 ms at 6,
+//! 97 ms at 9, 1 ms to inflate; the caller moves more than 64 KiB off the core.
 //!
-//! Knows nothing of types and fields: what is worth encoding, and what the head then says, is decided
-//! by the policy.
+//! Knows nothing of types and fields: what is worth encoding, and what the head then says, is
+//! decided by the policy.
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 
@@ -60,8 +60,8 @@ pub fn gzip(body: &[u8], level: Level) -> Option<Vec<u8>> {
     })
 }
 
-/// The plain body of a gzip body, at most `bytes_max` long. Never allocates more than that, nor much
-/// more than the data can become.
+/// The plain body of a gzip body, at most `bytes_max` long. Never allocates more than that, nor
+/// much more than the data can become.
 ///
 /// # Errors
 /// [`InflateFault`]; the data is refused as a whole.
@@ -92,8 +92,8 @@ pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
 /// Whether something follows the first member of `data`, which decodes and ends as the last does.
 ///
 /// libdeflate stops after the first member and doesn't say where. Its end can be no other than the
-/// last eight bytes unless the same eight stand elsewhere too, as in one member sent twice; then it is
-/// worth to decode again without the last byte, which only fails when that byte was needed.
+/// last eight bytes unless the same eight stand elsewhere too, as in one member sent twice; then it
+/// is worth to decode again without the last byte, which only fails when that byte was needed.
 fn has_more(data: &[u8]) -> bool {
     let Some((_, rest)) = data.split_last() else { return false };
     let end = data.get(data.len().saturating_sub(8)..).unwrap_or_default();

@@ -1,15 +1,16 @@
 //! A stored response in memory: immutable, behind an `Arc`, shared by all cores.
 //!
 //! What is sent often is kept in the form in which it is sent: the head as HTTP/1 text (which
-//! [`Fields`] lists for HTTP/2 just as well) and the body as one run of bytes. The one thing that may
-//! come later is the same response in another content coding, made once by whoever needs it first.
+//! [`Fields`] lists for HTTP/2 just as well) and the body as one run of bytes. The one thing that
+//! may come later is the same response in another content coding, made once by whoever needs it
+//! first.
 //!
 //! Under a primary key whose responses carry Vary stands not a response but a [`VaryIndex`]: the
-//! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section 4.1).
-//! Dropping the index makes every variant unreachable.
+//! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section
+//! 4.1). Dropping the index makes every variant unreachable.
 //!
-//! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the process's
-//! [`Ledger`] from when it is made until its last holder drops it.
+//! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the
+//! process's [`Ledger`] from when it is made until its last holder drops it.
 
 use std::fmt;
 use std::mem::size_of;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
+use crate::cache::packed::Packed;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
 
@@ -29,7 +31,7 @@ pub struct Entry {
     /// Exactly as much memory as text.
     fields: Fields,
     body: Bytes,
-    facts: Facts,
+    facts: Packed,
     /// Two rare things that never meet share one word: a vary index has it set from the start, a
     /// response sets it at most once, to `None` when another coding was found not to pay.
     extra: OnceLock<Option<Box<Extra>>>,
@@ -84,8 +86,8 @@ impl Entry {
     /// A stored response. `fields` are those to be stored (`storable::stored_fields`), with
     /// Content-Length, where there is one, naming the length of `body`.
     ///
-    /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer, while
-    /// the ledger counts the slice. Copies the head; the body is taken as it is.
+    /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer,
+    /// while the ledger counts the slice. Copies the head; the body is taken as it is.
     #[must_use]
     pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
@@ -108,6 +110,8 @@ impl Entry {
         extra: OnceLock<Option<Box<Extra>>>,
         ledger: &Arc<Ledger>,
     ) -> Self {
+        let facts = Packed::new(&facts);
+        debug_assert!(facts.is_valid(), "{facts:?}");
         let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
         ledger.open(entry.size_bytes());
         entry
@@ -127,7 +131,13 @@ impl Entry {
 
     /// The policy facts.
     #[must_use]
-    pub const fn facts(&self) -> &Facts {
+    #[inline]
+    pub fn facts(&self) -> Facts {
+        self.facts.facts()
+    }
+
+    /// The facts as they are kept.
+    pub(crate) const fn packed(&self) -> &Packed {
         &self.facts
     }
 
@@ -196,7 +206,7 @@ impl Entry {
             Extra::Encoded(encoded) => encoded.fields.as_wire().len() + encoded.body.len(),
             Extra::VaryIndex(index) => {
                 let specs = index.specs.iter();
-                specs.map(|spec| size_of::<VarySpec>() + spec.as_text().len()).sum()
+                specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len()).sum()
             }
         };
         (size_of::<Extra>() + content) as u64
@@ -249,30 +259,10 @@ pub(crate) const NODE_BYTES: usize = 16;
 const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::time::Duration;
-
+mod tests {
     use super::*;
-    use crate::base::{Seed, Wall};
-    use crate::cache::facts::LifetimeSource;
-
-    /// Facts of no interest.
-    pub(crate) fn facts() -> Facts {
-        Facts {
-            response_time: Wall::EPOCH,
-            date: Wall::EPOCH,
-            initial_age: Duration::ZERO,
-            lifetime: Duration::ZERO,
-            stale_while_revalidate: None,
-            stale_if_error: None,
-            status: 200,
-            lifetime_source: LifetimeSource::None,
-            stale_forbidden: false,
-            no_cache: false,
-            immutable: false,
-            has_validator: false,
-        }
-    }
+    use crate::base::Seed;
+    use crate::cache::packed::tests::plain_facts;
 
     fn key() -> Key {
         Key::new(b"key", &Seed::fixed(1))
@@ -285,7 +275,7 @@ pub(crate) mod tests {
     }
 
     fn content(ledger: &Arc<Ledger>) -> Entry {
-        Entry::new(key(), facts(), &head(5), Bytes::from_static(b"hello"), ledger)
+        Entry::new(key(), plain_facts(), &head(5), Bytes::from_static(b"hello"), ledger)
     }
 
     #[test]
@@ -329,9 +319,9 @@ pub(crate) mod tests {
     #[test]
     fn a_vary_index_is_no_response_and_takes_no_coding() {
         let ledger = Arc::new(Ledger::new(1 << 20));
-        let specs = [VarySpec::from_text("accept-language").unwrap()].into();
+        let specs = [VarySpec::parse("accept-language").unwrap()].into();
         let index = VaryIndex { generation: 7, specs };
-        let entry = Entry::vary_index(key(), facts(), index.clone(), &ledger);
+        let entry = Entry::vary_index(key(), plain_facts(), index.clone(), &ledger);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));
         assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));

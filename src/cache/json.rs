@@ -1,21 +1,24 @@
 //! What makes two request bodies the same, for methods that are cached by their body.
 //!
-//! A body's digest is that of its media type and bytes. For JSON the bytes are replaced by a canonical
-//! form, so that clients which write members in another order or indent differently share an entry:
+//! A body's digest is that of its media type and bytes. For JSON the bytes are replaced by a
+//! canonical form, so that clients which write members in another order or indent differently share
+//! an entry:
 //!
 //! * order of members and insignificant white space don't matter; strings, member names included,
 //!   compare by what they denote (`"\u0061"` is `"a"`);
 //! * everything else does: order of elements, and the spelling of numbers (`1`, `1.0` and `1e0` are
 //!   three things, since an origin may tell them apart).
 //!
-//! The canonical form writes each value as a tag and, for strings and numbers, a length and the bytes;
-//! it is never shown, only hashed. To mistake two bodies for one another would hand one client the
-//! other's answer, so whatever leaves a doubt is refused and the request bypasses the cache: duplicate
-//! members (RFC 8259 section 4 leaves their meaning open), lone surrogates, invalid UTF-8, and any text
-//! on which the scanner here and simd-json differ. The scanner exists because simd-json's tape has lost
-//! the spelling of numbers; simd-json is the second opinion on all else.
+//! The canonical form writes each value as a tag and, for strings and numbers, a length and the
+//! bytes; it is never shown, only hashed. To mistake two bodies for one another would hand one
+//! client the other's answer, so whatever leaves a doubt is refused and the request bypasses the
+//! cache: duplicate members (RFC 8259 section 4 leaves their meaning open), lone surrogates,
+//! invalid UTF-8, and any text on which the scanner here and simd-json differ. The scanner exists
+//! because simd-json's tape has lost the spelling of numbers; simd-json is the second opinion on
+//! all else.
 //!
-//! Cost: about 10 ns per byte and 16 bytes of memory per value, for bodies up to [`JSON_BYTES_MAX`].
+//! Cost: about 10 ns per byte and 16 bytes of memory per value, for bodies up to
+//! [`JSON_BYTES_MAX`].
 
 use memchr::memchr2;
 use sha2::{Digest as _, Sha256};
@@ -440,8 +443,8 @@ impl Writer<'_> {
     }
 }
 
-/// The largest JSON body that is made canonical: a MiB takes some 10 ms of a core. Queries sent as
-/// bodies are far smaller.
+/// The largest JSON body that is made canonical, since a core does nothing else meanwhile. Queries
+/// sent as bodies are far smaller.
 pub const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// How deep arrays and objects may nest; bounds the stack.

@@ -13,7 +13,7 @@
 //!
 //! Cost: one pass of copies into a buffer that the caller reuses; nothing is allocated once that
 //! buffer has grown. In memory the bytes are hashed under the process's seed and compared in full;
-//! the second tier uses [`digest`].
+//! the second tier uses [`Key::digest`].
 
 use std::fmt;
 
@@ -182,10 +182,13 @@ impl Key {
         self.hash
     }
 
-    /// The name of this key in the second tier.
+    /// The name of this key in the second tier. `origin` is the upstream's scheme and authority:
+    /// the tier outlives the configuration that numbers the upstreams, and what one origin answered
+    /// must not be found for another that has taken over its number.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        digest(&self.bytes)
+    pub fn digest(&self, origin: &[u8]) -> Digest {
+        let length = (origin.len() as u64).to_be_bytes();
+        cut(Sha256::new().chain_update(length).chain_update(origin).chain_update(&self.bytes))
     }
 
     /// What the key is made of; `None` for bytes that no [`KeyWriter`] wrote.
@@ -218,11 +221,15 @@ impl fmt::Debug for Key {
     }
 }
 
-/// SHA-256 cut to 16 bytes: nobody can find two keys, or two credentials, that share one.
+/// SHA-256 cut to 16 bytes, for credentials: nobody can find two that share one.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> Digest {
+    cut(Sha256::new_with_prefix(bytes))
+}
+
+fn cut(hash: Sha256) -> Digest {
     let mut digest = [0; 16];
-    for (to, from) in digest.iter_mut().zip(Sha256::digest(bytes)) {
+    for (to, from) in digest.iter_mut().zip(hash.finalize()) {
         *to = from;
     }
     digest
@@ -440,6 +447,15 @@ mod tests {
     fn the_digest_is_the_start_of_sha_256() {
         // FIPS 180-2, example B.1.
         assert_eq!(digest(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    #[test]
+    fn an_origin_that_takes_over_a_number_finds_nothing_of_the_former() {
+        let key = Key::new(b"key", &Seed::fixed(1));
+        let other_seed = Key::new(b"key", &Seed::fixed(2));
+        assert_eq!(key.digest(b"https://a"), other_seed.digest(b"https://a"));
+        assert_ne!(key.digest(b"https://a"), key.digest(b"https://b"));
+        assert_ne!(Key::new(b"bc", &Seed::fixed(1)).digest(b"a"), key.digest(b"ab"));
     }
 
     #[test]

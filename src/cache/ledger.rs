@@ -1,7 +1,7 @@
 //! How much memory the cache holds, counted once for the whole process.
 //!
-//! Entries are shared between cores, the hub, answers on their way out and rows on their way to
-//! the second tier; none of these knows who lets go last. So an entry is charged when it is made and
+//! Entries are shared between cores, the hub, answers on their way out and rows on their way to the
+//! second tier; none of these knows who lets go last. So an entry is charged when it is made and
 //! refunded when its last holder drops it: the figure is what is really held, not what an index
 //! lists. Two relaxed additions for each; nothing on a hit.
 

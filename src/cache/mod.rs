@@ -29,6 +29,7 @@ pub mod invalidate;
 pub mod json;
 pub mod key;
 pub mod ledger;
+mod packed;
 pub mod reason;
 pub mod record;
 pub mod request;

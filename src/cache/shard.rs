@@ -1,8 +1,9 @@
 //! The first tier: one core's index of entries, in order of last use.
 //!
 //! ```text
-//!  hash -> HashTable<u32> -> slab of nodes: | entry | newer | older |  -> Arc<Entry>, shared by cores
-//!                             newest <-> ... <-> oldest;  free nodes chained through `older`
+//!  hash -> HashTable<u32> -> slab of nodes: | entry | newer | older |   entry: Arc<Entry>,
+//!                                                                       shared by cores
+//!  list: newest <-> ... <-> oldest;  free nodes are chained through `older`
 //! ```
 //!
 //! A hit is one probe of the table, one comparison of keys and at most five writes to the list: no
@@ -12,9 +13,9 @@
 //! what LRU loses here the second tier answers.
 //!
 //! Bounded by entries for itself and by bytes with all other cores together (see
-//! [`crate::cache::ledger`]). An entry that another holder keeps alive frees nothing when it leaves this
-//! index, so that a core cannot always get below the limit by itself: [`Inserted::bytes_over`] tells
-//! the caller to ask the other cores to [`Shard::shed`].
+//! [`crate::cache::ledger`]). An entry that another holder keeps alive frees nothing when it leaves
+//! this index, so that a core cannot always get below the limit by itself: [`Inserted::bytes_over`]
+//! tells the caller to ask the other cores to [`Shard::shed`].
 
 use std::mem::{size_of, take};
 use std::sync::Arc;
@@ -69,8 +70,8 @@ pub struct Swept {
     pub next: Option<Cursor>,
 }
 
-/// The content of a cleared shard. To drop a million entries takes a tenth of a second: do it where
-/// that harms nobody.
+/// The content of a cleared shard. To drop it frees every entry that nobody else holds: a large one
+/// is better dropped off the core.
 #[derive(Debug)]
 pub struct Cleared(Vec<Node>);
 
@@ -182,9 +183,9 @@ impl Shard {
         Cleared(std::mem::replace(&mut self.nodes, Vec::with_capacity(room)))
     }
 
-    /// Looks at no more than `slots_max` slots from `from` on and takes out the entries that `remove`
-    /// picks. An entry that stays in the shard for a whole sweep is looked at once; one that comes in
-    /// between may be left out.
+    /// Looks at no more than `slots_max` slots from `from` on and takes out the entries that
+    /// `remove` picks. An entry that stays in the shard for a whole sweep is looked at once; one
+    /// that comes in between may be left out.
     pub fn sweep(
         &mut self,
         from: Cursor,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::Seed;
-use crate::cache::entry::tests::facts;
 use crate::cache::key::Key;
+use crate::cache::packed::tests::plain_facts;
 use crate::http::Fields;
 
 const PLENTY: u64 = 1 << 40;
@@ -16,7 +16,7 @@ const PLENTY: u64 = 1 << 40;
 fn entry(name: u8, body_bytes: usize, ledger: &Arc<Ledger>) -> Arc<Entry> {
     let key = Key::new(&[name], &Seed::fixed(1));
     let body = Bytes::from(vec![name; body_bytes]);
-    Arc::new(Entry::new(key, facts(), &Fields::new(), body, ledger))
+    Arc::new(Entry::new(key, plain_facts(), &Fields::new(), body, ledger))
 }
 
 fn shard(entries_max: u32, bytes_max: u64) -> (Shard, Arc<Ledger>) {
