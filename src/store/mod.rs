@@ -1,1 +1,47 @@
-//! store
+//! The second tier: rows on SQLite or PostgreSQL, behind threads of their own.
+//!
+//! Opened by `server`, used by every core's `proxy` and by `admin` through a [`Client`]. Stores
+//! rows; knows nothing of HTTP, freshness or keys. No core ever blocks on it: commands go through
+//! bounded queues, and a full queue sheds. Nothing that happens to the backend fails a client's
+//! request: a look-up is `Unavailable`, a put is dropped, both are counted.
+//!
+//! ```text
+//! StoreHandle   opens, shuts down; Send + Sync
+//! Client        a core's futures            client.rs, mailbox.rs
+//! storage.rs    thread: batches, look-ups   pending.rs: what is queued stays visible
+//! writer.rs     thread: group commits
+//! backend.rs    what a backend must do      memory.rs, sqlite/
+//! ```
+//!
+//! Three promises, each with its reason:
+//! * A put is found by every look-up sent after it, although it is written later.
+//! * A purge that was answered hides everything stored before it, for every later look-up; a
+//!   removal of all rows also after a crash.
+//! * A row comes back as it was put (a checksum tells) or not at all.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![deny(clippy::await_holding_refcell_ref)]
+
+mod backend;
+mod client;
+mod clock;
+mod fault;
+mod handle;
+mod mailbox;
+mod memory;
+mod pending;
+mod retry;
+mod row;
+mod settings;
+mod shared;
+mod sqlite;
+mod stats;
+mod storage;
+mod writer;
+
+pub use client::{Client, GetOutcome, Lookup};
+pub use fault::{Dropped, StartError, Unavailable};
+pub use handle::{Shutdown, StoreHandle};
+pub use row::{Digest, Effect, Purge, Row, Selection};
+pub use settings::{Backend, Settings};
+pub use shared::{Epoch, OnRemotePurge};
+pub use stats::{Op, OpStats, StoreStats, Usage};

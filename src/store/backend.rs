@@ -1,0 +1,80 @@
+//! What a backend must do. One object reads and one writes, in different threads.
+//!
+//! Every call blocks, is bounded in work, and may fail with a [`Fault`]; the threads decide what a
+//! failure means. `tests/store.rs` holds all backends to the same behaviour.
+
+use std::sync::Arc;
+
+use crate::base::Wall;
+use crate::store::fault::Fault;
+use crate::store::row::{Digest, Purge, Row};
+use crate::store::stats::Usage;
+
+/// Rows of one transaction. Larger groups gain nothing and block for tens of ms (FINDINGS.md).
+pub(crate) const GROUP_ROWS_MAX: usize = 100;
+
+/// Makes readers and writers; shared by all storage threads.
+pub(crate) trait Backend: Send + Sync {
+    /// Opens a reader. Called again after a fault that [`Fault::breaks_connection`].
+    fn reader(&self) -> Result<Box<dyn Reader>, Fault>;
+    /// Opens the writer; likewise.
+    fn writer(&self) -> Result<Box<dyn Writer>, Fault>;
+    /// Threads that read. One: look-ups run in the storage thread itself.
+    fn readers(&self) -> usize {
+        1
+    }
+}
+
+/// Reads rows.
+pub(crate) trait Reader: Send {
+    /// The rows of these digests, in their order, all as of one instant.
+    fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault>;
+    /// Called once a second while there is nothing to read: idle connections may be closed.
+    fn idle(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Writes rows. What a call has done is visible to every read that starts after it returned.
+pub(crate) trait Writer: Send {
+    /// Stores at most [`GROUP_ROWS_MAX`] rows of different digests. On a fault, some may have been
+    /// stored.
+    fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault>;
+    /// Does a bounded part of a purge; to be called until there is no more. A removal of all rows
+    /// is whole and durable after the first call, before which a crash leaves them as they were.
+    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault>;
+    /// Removes a bounded number of the rows whose `keep_until` is not after `now`.
+    fn sweep(&mut self, now: Wall) -> Result<Step, Fault>;
+    /// Called several times a second: reclaims space, notices what happened outside.
+    fn upkeep(&mut self) -> Result<Upkeep, Fault>;
+    /// What is stored.
+    fn usage(&mut self) -> Result<Usage, Fault>;
+}
+
+/// The outcome of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All rows are stored.
+    All,
+    /// None is: another instance purged meanwhile. [`Writer::upkeep`] tells what, and the rows
+    /// that survive it may be put again.
+    Behind,
+}
+
+/// The outcome of one bounded part of a longer work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Rows concerned by this part.
+    pub(crate) rows: u64,
+    /// Whether there is more to do.
+    pub(crate) more: bool,
+}
+
+/// The outcome of upkeep.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// Whether there is more to do at once.
+    pub(crate) more: bool,
+    /// Purges that other instances made since the last call.
+    pub(crate) remote: Vec<Purge>,
+}

@@ -1,0 +1,213 @@
+//! What the writer has been told and has not done yet, as look-ups must see it.
+//!
+//! Owned by the storage thread. Operations carry a sequence number; the writer publishes the last
+//! one that it finished, and what is not above it is forgotten here. Until then rows are answered
+//! from here, and rows that a queued purge selects are hidden although the backend still has them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::base::Wall;
+use crate::store::row::{Digest, Effect, Purge, Row};
+use crate::store::shared::{Epoch, Ticket};
+
+/// Rows and purges on their way to the backend.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    rows: HashMap<Digest, Queued>,
+    /// Every put that is not finished, replaced or purged ones too: their tickets count until the
+    /// writer is done with them.
+    puts: VecDeque<(u64, Digest, Ticket)>,
+    purges: VecDeque<(u64, Purge, Wall)>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    row: Arc<Row>,
+    epoch: Epoch,
+    seq: u64,
+}
+
+impl Pending {
+    /// A put was handed to the writer under this number.
+    pub(crate) fn on_put(&mut self, row: Arc<Row>, epoch: Epoch, seq: u64, ticket: Ticket) {
+        let digest = row.digest;
+        self.rows.insert(digest, Queued { row, epoch, seq });
+        self.puts.push_back((seq, digest, ticket));
+    }
+
+    /// A purge was handed to the writer under this number.
+    pub(crate) fn on_purge(&mut self, purge: Purge, seq: u64, now: Wall) {
+        self.apply(&purge, u64::MAX, now);
+        self.purges.push_back((seq, purge, now));
+    }
+
+    /// Another instance purged; puts up to this number came before.
+    pub(crate) fn on_remote_purge(&mut self, purge: &Purge, upto: u64, now: Wall) {
+        self.apply(purge, upto, now);
+    }
+
+    /// The writer finished everything up to this number.
+    pub(crate) fn on_written(&mut self, upto: u64) {
+        while let Some((seq, digest, _)) = self.puts.front() {
+            if *seq > upto {
+                break;
+            }
+            if self.rows.get(digest).is_some_and(|it| it.seq == *seq) {
+                self.rows.remove(digest);
+            }
+            self.puts.pop_front();
+        }
+        while self.purges.front().is_some_and(|(seq, ..)| *seq <= upto) {
+            self.purges.pop_front();
+        }
+    }
+
+    /// The queued row of a digest, unless it is of an earlier epoch.
+    pub(crate) fn row(&self, digest: &Digest, epoch: Epoch) -> Option<&Arc<Row>> {
+        self.rows.get(digest).filter(|it| it.epoch >= epoch).map(|it| &it.row)
+    }
+
+    /// A row of the backend as the queued purges leave it.
+    pub(crate) fn masked(&self, mut row: Row) -> Option<Row> {
+        for (_, purge, at) in &self.purges {
+            if !purge.selects(&row.digest, &row.path) {
+                continue;
+            }
+            match purge.effect {
+                Effect::Remove => return None,
+                Effect::Expire => row.expired_at = row.expired_at.or(Some(*at)),
+            }
+        }
+        Some(row)
+    }
+
+    fn apply(&mut self, purge: &Purge, upto: u64, now: Wall) {
+        match purge.effect {
+            Effect::Remove => {
+                self.rows.retain(|digest, it| it.seq > upto || !purge.selects(digest, &it.row.path))
+            }
+            Effect::Expire => {
+                for (digest, it) in &mut self.rows {
+                    if it.seq <= upto && purge.selects(digest, &it.row.path) {
+                        Arc::make_mut(&mut it.row).expired_at.get_or_insert(now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::row::Selection;
+    use crate::store::settings::Settings;
+    use crate::store::shared::Shared;
+
+    const NOW: Wall = Wall::from_secs(9);
+
+    struct Bench {
+        shared: Arc<Shared>,
+        pending: Pending,
+        seq: u64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let shared = Arc::new(Shared::new(&Settings::default()));
+            Self { shared, pending: Pending::default(), seq: 0 }
+        }
+
+        fn put(&mut self, name: u8, path: &str) -> u64 {
+            let row = row(name, path);
+            let ticket = self.shared.admit(&row).unwrap();
+            self.seq += 1;
+            self.pending.on_put(Arc::new(row), Epoch(0), self.seq, ticket);
+            self.seq
+        }
+
+        fn purge(&mut self, selection: Selection, effect: Effect) -> u64 {
+            self.seq += 1;
+            self.pending.on_purge(Purge { selection, effect }, self.seq, NOW);
+            self.seq
+        }
+
+        fn has(&self, name: u8) -> bool {
+            self.pending.row(&[name; 16], Epoch(0)).is_some()
+        }
+
+        fn tickets(&self) -> u64 {
+            self.shared.stats.put_queue_rows.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    fn row(name: u8, path: &str) -> Row {
+        Row {
+            digest: [name; 16],
+            path: path.into(),
+            meta: vec![name].into(),
+            body: vec![name; 10].into(),
+            stored_at: Wall::EPOCH,
+            keep_until: Wall::FOREVER,
+            expired_at: None,
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_until_it_is_written() {
+        let mut bench = Bench::new();
+        let first = bench.put(1, "/a");
+        let second = bench.put(1, "/a");
+        bench.pending.on_written(first);
+        assert!(bench.has(1), "the second put of the row is still queued");
+        assert_eq!(bench.tickets(), 1);
+        bench.pending.on_written(second);
+        assert!(!bench.has(1));
+        assert_eq!(bench.tickets(), 0);
+    }
+
+    #[test]
+    fn a_purge_hides_older_rows_and_spares_newer_ones() {
+        let mut bench = Bench::new();
+        bench.put(1, "/a/1");
+        let purge = bench.purge(Selection::Prefix("/a".into()), Effect::Remove);
+        assert!(!bench.has(1));
+        assert!(bench.pending.masked(row(2, "/a/2")).is_none());
+        assert!(bench.pending.masked(row(3, "/b")).is_some());
+        bench.put(1, "/a/1");
+        assert!(bench.has(1));
+        bench.pending.on_written(purge);
+        assert!(bench.pending.masked(row(2, "/a/2")).is_some());
+        assert_eq!(bench.tickets(), 1);
+    }
+
+    #[test]
+    fn an_expiry_marks_queued_and_stored_rows() {
+        let mut bench = Bench::new();
+        bench.put(1, "/a");
+        bench.purge(Selection::All, Effect::Expire);
+        let queued = bench.pending.row(&[1; 16], Epoch(0)).unwrap();
+        assert_eq!(queued.expired_at, Some(NOW));
+        assert_eq!(bench.pending.masked(row(2, "/b")).unwrap().expired_at, Some(NOW));
+    }
+
+    #[test]
+    fn a_remote_purge_spares_what_was_put_after_it() {
+        let mut bench = Bench::new();
+        let before = bench.put(1, "/a");
+        bench.put(2, "/a");
+        bench.pending.on_remote_purge(&Purge::CLEAR, before, NOW);
+        assert!(!bench.has(1));
+        assert!(bench.has(2));
+    }
+
+    #[test]
+    fn rows_of_an_earlier_epoch_are_not_found() {
+        let mut bench = Bench::new();
+        bench.put(1, "/a");
+        assert!(bench.pending.row(&[1; 16], Epoch(1)).is_none());
+    }
+}

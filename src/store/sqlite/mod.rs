@@ -1,0 +1,119 @@
+//! The SQLite backend: one file, one writing and one reading connection.
+//!
+//! What happens to the file, and what the store does:
+//!
+//! | state of the file | behaviour |
+//! |---|---|
+//! | absent | created, 0600, its folder 0700 |
+//! | of another format version | its tables are dropped and made anew |
+//! | of the predecessor (table `cache_entries`) | moved aside to `.legacy-TIME`, a new one started |
+//! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one started |
+//! | another program's database | untouched; refused at start, unavailable later |
+//! | held by another process | unavailable until that process ends |
+//! | removed or replaced while running | noticed within a second, opened again |
+//! | disk full, I/O error | puts dropped, reads go on |
+//!
+//! Rows carry growing ids: the oldest row has the least. A clear is one durable change of the
+//! `state` row (everything up to this id is gone); the space is reclaimed afterwards, step by step.
+
+mod conn;
+mod file;
+mod reader;
+mod writer;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::backend::{Backend, Reader, Writer};
+use crate::store::fault::{Fault, StartError, Unavailable};
+use crate::store::settings::Settings;
+use crate::store::shared::Shared;
+use crate::store::sqlite::reader::SqliteReader;
+use crate::store::sqlite::writer::SqliteWriter;
+
+/// The backend. The writer owns the file: it creates, replaces and locks it.
+pub(crate) struct Sqlite {
+    place: Arc<Place>,
+    /// Opened at start, so that a fault of the configuration shows at once.
+    first: Mutex<Option<SqliteWriter>>,
+}
+
+/// The file and what both connections must know of each other.
+pub(crate) struct Place {
+    path: PathBuf,
+    max_disk_bytes: u64,
+    shared: Arc<Shared>,
+    /// Times that the writer opened a file here; zero: there is none yet. A reader of an earlier
+    /// one must open again.
+    generation: AtomicU64,
+    /// Set by whoever finds the file damaged; the writer replaces it.
+    damaged: AtomicBool,
+    /// Held as long as this process uses the file.
+    lock: Mutex<Option<File>>,
+}
+
+impl Sqlite {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// When the file is another program's or cannot be written. What may heal is no error.
+    pub(crate) fn open(settings: &Settings, shared: Arc<Shared>) -> Result<Self, StartError> {
+        let path = settings.path.clone();
+        let place = Arc::new(Place {
+            path: path.clone(),
+            max_disk_bytes: settings.max_disk_bytes,
+            shared,
+            generation: AtomicU64::new(0),
+            damaged: AtomicBool::new(false),
+            lock: Mutex::new(None),
+        });
+        let first = match SqliteWriter::open(&place) {
+            Ok(writer) => Some(writer),
+            Err(Fault { reason: Unavailable::Foreign, .. }) => {
+                return Err(StartError::Foreign { path });
+            }
+            Err(Fault { reason: Unavailable::Io | Unavailable::Damaged, detail }) => {
+                return Err(StartError::Unwritable { path, detail });
+            }
+            Err(fault) => {
+                tracing::warn!(path = %path.display(), %fault, "cache file cannot be opened yet");
+                None
+            }
+        };
+        Ok(Self { place, first: Mutex::new(first) })
+    }
+}
+
+impl Backend for Sqlite {
+    fn reader(&self) -> Result<Box<dyn Reader>, Fault> {
+        Ok(Box::new(SqliteReader::open(&self.place)?))
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>, Fault> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match first {
+            Some(writer) => Ok(Box::new(writer)),
+            None => Ok(Box::new(SqliteWriter::open(&self.place)?)),
+        }
+    }
+}
+
+impl Place {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers damage, whoever found it.
+    fn noting<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        if matches!(&result, Err(Fault { reason: Unavailable::Damaged, .. })) {
+            self.damaged.store(true, Ordering::Release);
+        }
+        result
+    }
+}

@@ -1,0 +1,446 @@
+//! The writing connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ToSql, params};
+
+use crate::base::Wall;
+use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::fault::{Fault, Unavailable};
+use crate::store::row::{Digest, Effect, Purge, Row, Selection, prefix_end};
+use crate::store::sqlite::Place;
+use crate::store::sqlite::conn::{self, Owner, PAGE_BYTES, fault, pragma};
+use crate::store::sqlite::file::Inode;
+use crate::store::sqlite::reader::to_sql;
+use crate::store::stats::Usage;
+
+/// Rows removed or changed in one transaction: some milliseconds.
+const STEP_ROWS: u64 = 200;
+/// Pages given back to the file system in one transaction.
+const VACUUM_PAGES: u64 = 256;
+/// Free pages that are not worth giving back: new rows use them.
+const FREE_PAGES_KEPT: u64 = 1024;
+/// How often the file is looked at from outside.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The log is checkpointed at this size and cut back to it.
+const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Writes rows, and owns the file.
+pub(crate) struct SqliteWriter {
+    place: Arc<Place>,
+    conn: Connection,
+    inode: Inode,
+    /// Ids up to this one are in use, or were.
+    last_id: i64,
+    cleared_id: i64,
+    expired_id: i64,
+    /// Rows in the table, and how many of them a clear has hidden. At opening the latter counts
+    /// as none; reclaiming sets both right.
+    rows: u64,
+    rows_dead: u64,
+    /// Whether rows that a clear has hidden may be left.
+    reclaim: bool,
+    /// Size limit, log excluded, and bytes of one transaction under it.
+    pages_max: Option<u64>,
+    group_bytes_max: u64,
+    look_due: Instant,
+    /// The last write failed for want of room: upkeep tries again.
+    full: bool,
+}
+
+impl SqliteWriter {
+    /// Opens the file; moves it aside if it is damaged.
+    pub(crate) fn open(place: &Arc<Place>) -> Result<Self, Fault> {
+        let writer = match Self::try_open(place) {
+            Err(Fault { reason: Unavailable::Damaged, detail }) => {
+                tracing::error!(detail, "cache file is damaged");
+                place.damaged.store(true, Ordering::Release);
+                Self::try_open(place)?
+            }
+            other => other?,
+        };
+        place.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(writer)
+    }
+
+    fn try_open(place: &Arc<Place>) -> Result<Self, Fault> {
+        place.prepare()?;
+        let (mut conn, mut owner) = conn::open_writer(&place.path)?;
+        if matches!(owner, Owner::Predecessor) {
+            drop(conn);
+            place.move_aside("legacy")?;
+            place.prepare()?;
+            (conn, owner) = conn::open_writer(&place.path)?;
+        }
+        if !matches!(owner, Owner::Ours) {
+            return Err(Fault::new(Unavailable::Foreign, "another program's database"));
+        }
+        let log_bytes = match place.max_disk_bytes {
+            0 => LOG_BYTES_MAX,
+            limit => (limit / 8).min(LOG_BYTES_MAX),
+        };
+        let log_pages = (log_bytes / PAGE_BYTES).max(8);
+        conn.pragma_update(None, "wal_autocheckpoint", log_pages.cast_signed()).map_err(fault)?;
+        conn.pragma_update(None, "journal_size_limit", log_bytes.cast_signed()).map_err(fault)?;
+        let (cleared_id, expired_id, greatest) = conn
+            .query_row(
+                "SELECT cleared_id, expired_id, (SELECT coalesce(max(id), 0) FROM entries)
+                 FROM state",
+                [],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+            )
+            .map_err(fault)?;
+        let rows = conn.query_row("SELECT count(*) FROM entries", [], |row| row.get::<_, i64>(0));
+        let limit = place.max_disk_bytes;
+        Ok(Self {
+            inode: place.inode()?,
+            last_id: greatest.max(cleared_id).max(expired_id),
+            cleared_id,
+            expired_id,
+            rows: rows.map_err(fault)?.unsigned_abs(),
+            rows_dead: 0,
+            reclaim: true,
+            // The log may hold one checkpoint's worth and one transaction more.
+            pages_max: (limit > 0).then(|| (limit - limit / 4) / PAGE_BYTES),
+            group_bytes_max: log_bytes,
+            look_due: Instant::now(),
+            full: false,
+            place: Arc::clone(place),
+            conn,
+        })
+    }
+
+    /// Runs `f` in a transaction; on a fault nothing of it stays.
+    fn transaction<T>(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.run("BEGIN IMMEDIATE", &[])?;
+        let result = f(self).and_then(|it| self.run("COMMIT", &[]).map(|_| it));
+        if result.is_err() && !self.conn.is_autocommit() {
+            // If even this fails, the connection is closed or the next BEGIN says so.
+            drop(self.run("ROLLBACK", &[]));
+        }
+        result
+    }
+
+    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<u64, Fault> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(fault)?;
+        let changed = statement.execute(params).map_err(fault)?;
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
+        self.full = matches!(&result, Err(Fault { reason: Unavailable::DiskFull, .. }));
+        self.place.noting(result)
+    }
+
+    /// A row that would push out most of the others is not worth its place.
+    fn fits(&self, row: &Row) -> bool {
+        self.pages_max.is_none_or(|max| row.size_bytes() <= max * PAGE_BYTES / 4)
+    }
+
+    /// How many of these rows go into one transaction: at least one.
+    fn group_len(&self, rows: &[Arc<Row>]) -> usize {
+        let mut bytes = 0;
+        let within = rows.iter().take_while(|row| {
+            bytes += row.size_bytes();
+            bytes <= self.group_bytes_max
+        });
+        within.count().max(1)
+    }
+
+    fn put_group(&mut self, rows: &[Arc<Row>]) -> Result<(), Fault> {
+        self.make_room(rows)?;
+        let (last_id, count) = (self.last_id, self.rows);
+        let result = self.transaction(|it| rows.iter().try_for_each(|row| it.put_row(row)));
+        if result.is_err() {
+            (self.last_id, self.rows) = (last_id, count);
+        }
+        result
+    }
+
+    /// A new id even for a row that is replaced, so that ids stay in the order of age.
+    fn put_row(&mut self, row: &Row) -> Result<(), Fault> {
+        const INSERT: &str = "INSERT INTO entries
+            (id, digest, stored_at, keep_until, checksum, path, meta, body)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let digest = row.digest.as_slice();
+        let replaced = self.run("DELETE FROM entries WHERE digest = ?1", &[&digest])?;
+        self.last_id += 1;
+        self.run(
+            INSERT,
+            params![
+                self.last_id,
+                digest,
+                to_sql(row.stored_at),
+                to_sql(row.keep_until),
+                row.checksum(),
+                row.path.as_bytes(),
+                &row.meta[..],
+                &row.body[..],
+            ],
+        )?;
+        self.rows = (self.rows + 1).saturating_sub(replaced);
+        Ok(())
+    }
+
+    /// Removes the oldest rows until these fit under the size limit.
+    fn make_room(&mut self, rows: &[Arc<Row>]) -> Result<(), Fault> {
+        let Some(pages_max) = self.pages_max else { return Ok(()) };
+        let bytes: u64 = rows.iter().map(|it| it.size_bytes()).sum();
+        let count = u64::try_from(rows.len()).unwrap_or(0);
+        // Two pages a row beside its content: its last page is part empty, and so may be the
+        // index pages that split.
+        let needed = bytes / PAGE_BYTES + 2 * count;
+        self.shrink_to(pages_max.saturating_sub(needed), u64::MAX).map(|_| ())
+    }
+
+    /// Removes the oldest rows, at most `rows_max`, until no more than `pages` are in use.
+    fn shrink_to(&mut self, pages: u64, rows_max: u64) -> Result<u64, Fault> {
+        const OLDEST: &str =
+            "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id LIMIT ?1)";
+        let mut removed = 0;
+        while removed < rows_max && self.pages_used()? > pages {
+            // In proportion to what is there, so that small limits are not overdone.
+            let step = (self.rows / 20).clamp(1, STEP_ROWS).cast_signed();
+            let gone = self.transaction(|it| it.run(OLDEST, &[&step]))?;
+            if gone == 0 {
+                break;
+            }
+            self.on_removed_oldest(gone);
+            removed += gone;
+        }
+        self.place.shared.stats.rows_evicted.fetch_add(removed, Ordering::Relaxed);
+        Ok(removed)
+    }
+
+    fn on_removed_oldest(&mut self, rows: u64) {
+        self.rows = self.rows.saturating_sub(rows);
+        self.rows_dead = self.rows_dead.saturating_sub(rows);
+    }
+
+    fn pages_used(&self) -> Result<u64, Fault> {
+        Ok(self.pages()?.saturating_sub(self.pages_free()?))
+    }
+
+    fn pages(&self) -> Result<u64, Fault> {
+        Ok(pragma::<i64>(&self.conn, "page_count")?.unsigned_abs())
+    }
+
+    fn pages_free(&self) -> Result<u64, Fault> {
+        Ok(pragma::<i64>(&self.conn, "freelist_count")?.unsigned_abs())
+    }
+
+    /// Commits of `f` are on the disk when this returns.
+    fn durably<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.conn.pragma_update(None, "synchronous", 2).map_err(fault)?;
+        let result = f(self);
+        self.conn.pragma_update(None, "synchronous", 1).map_err(fault)?;
+        result
+    }
+
+    /// A purge of everything: one row changes, whatever the number of rows.
+    fn purge_all(&mut self, effect: Effect, now: Wall) -> Result<Step, Fault> {
+        let (upto, now) = (self.last_id, to_sql(now));
+        let rows = self.rows.saturating_sub(self.rows_dead);
+        match effect {
+            Effect::Remove => {
+                self.transaction(|it| it.run("UPDATE state SET cleared_id = ?1", &[&upto]))?;
+                self.cleared_id = upto;
+                self.rows_dead = self.rows;
+                self.reclaim = true;
+            }
+            Effect::Expire => {
+                let sql = "UPDATE state SET expired_id = ?1, expired_at = ?2";
+                self.transaction(|it| it.run(sql, &[&upto, &now]))?;
+                self.expired_id = upto;
+            }
+        }
+        Ok(Step { rows, more: false })
+    }
+
+    fn purge_some(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
+        match &purge.selection {
+            Selection::All => self.purge_all(purge.effect, now),
+            Selection::Path(path) => {
+                self.purge_where("path = ?2", purge.effect, now, &[&path.as_bytes()])
+            }
+            Selection::Prefix(prefix) => match prefix_end(prefix.as_bytes()) {
+                Some(end) => {
+                    let bounds: [&dyn ToSql; 2] = [&prefix.as_bytes(), &end];
+                    self.purge_where("path >= ?2 AND path < ?3", purge.effect, now, &bounds)
+                }
+                None => self.purge_all(purge.effect, now),
+            },
+            Selection::Digests(digests) => self.purge_digests(digests, purge.effect, now),
+        }
+    }
+
+    fn purge_where(
+        &mut self,
+        which: &str,
+        effect: Effect,
+        now: Wall,
+        bounds: &[&dyn ToSql],
+    ) -> Result<Step, Fault> {
+        let now = to_sql(now);
+        let hidden = match effect {
+            Effect::Remove => self.cleared_id,
+            Effect::Expire => self.cleared_id.max(self.expired_id),
+        };
+        let mut params: Vec<&dyn ToSql> = vec![&hidden];
+        params.extend_from_slice(bounds);
+        let sql = match effect {
+            Effect::Remove => format!(
+                "DELETE FROM entries WHERE id IN (SELECT id FROM entries
+                 WHERE {which} AND id > ?1 LIMIT {STEP_ROWS})"
+            ),
+            Effect::Expire => {
+                params.push(&now);
+                format!(
+                    "UPDATE entries SET expired_at = ?{} WHERE id IN (SELECT id FROM entries
+                     WHERE {which} AND id > ?1 AND expired_at IS NULL LIMIT {STEP_ROWS})",
+                    params.len()
+                )
+            }
+        };
+        let rows = self.transaction(|it| it.run(&sql, &params))?;
+        if effect == Effect::Remove {
+            self.rows = self.rows.saturating_sub(rows);
+        }
+        Ok(Step { rows, more: rows == STEP_ROWS })
+    }
+
+    /// Listed by the caller: as many as it could list, so one transaction.
+    fn purge_digests(
+        &mut self,
+        digests: &[Digest],
+        effect: Effect,
+        now: Wall,
+    ) -> Result<Step, Fault> {
+        let (hidden, now) = (self.cleared_id, to_sql(now));
+        let rows = self.transaction(|it| {
+            let mut rows = 0;
+            for digest in digests.iter().map(<[u8; 16]>::as_slice) {
+                rows += match effect {
+                    Effect::Remove => it.run(
+                        "DELETE FROM entries WHERE digest = ?1 AND id > ?2",
+                        &[&digest, &hidden],
+                    )?,
+                    Effect::Expire => it.run(
+                        "UPDATE entries SET expired_at = ?3 WHERE digest = ?1 AND id > ?2
+                         AND expired_at IS NULL",
+                        &[&digest, &hidden, &now],
+                    )?,
+                };
+            }
+            Ok(rows)
+        })?;
+        if effect == Effect::Remove {
+            self.rows = self.rows.saturating_sub(rows);
+        }
+        Ok(Step { rows, more: false })
+    }
+
+    /// Notices a file that was removed or replaced, and damage that the reader found.
+    fn look(&mut self) -> Result<(), Fault> {
+        if self.place.damaged.load(Ordering::Acquire) {
+            return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
+        }
+        if Instant::now() < self.look_due {
+            return Ok(());
+        }
+        self.look_due = Instant::now() + LOOK_EVERY;
+        if self.place.inode().ok() != Some(self.inode) {
+            return Err(Fault::new(Unavailable::Io, "the cache file was removed or replaced"));
+        }
+        if self.full {
+            let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
+            self.noting(probe)?;
+        }
+        Ok(())
+    }
+
+    /// Removes rows that a clear has hidden. Whether there may be more.
+    fn reclaim(&mut self) -> Result<bool, Fault> {
+        const DEAD: &str = "DELETE FROM entries WHERE id IN
+            (SELECT id FROM entries WHERE id <= ?1 ORDER BY id LIMIT ?2)";
+        if !self.reclaim {
+            return Ok(false);
+        }
+        let (upto, limit) = (self.cleared_id, STEP_ROWS.cast_signed());
+        let gone = self.transaction(|it| it.run(DEAD, &[&upto, &limit]))?;
+        self.on_removed_oldest(gone);
+        self.reclaim = gone > 0;
+        Ok(self.reclaim)
+    }
+
+    /// Gives free pages back to the file system. Whether there are more.
+    fn vacuum(&mut self) -> Result<bool, Fault> {
+        let (pages, free) = (self.pages()?, self.pages_free()?);
+        let over = self.pages_max.is_some_and(|max| pages > max) && free > 0;
+        if !over && free < FREE_PAGES_KEPT.max(pages / 4) {
+            return Ok(false);
+        }
+        let sql = format!("PRAGMA incremental_vacuum({VACUUM_PAGES})");
+        let mut statement = self.conn.prepare_cached(&sql).map_err(fault)?;
+        let mut rows = statement.query([]).map_err(fault)?;
+        // A step a page.
+        while rows.next().map_err(fault)?.is_some() {}
+        Ok(free > VACUUM_PAGES)
+    }
+
+    fn do_upkeep(&mut self) -> Result<Upkeep, Fault> {
+        self.look()?;
+        let mut more = self.reclaim()?;
+        if let Some(pages_max) = self.pages_max {
+            more |= self.shrink_to(pages_max, STEP_ROWS)? >= STEP_ROWS;
+        }
+        more |= !more && self.vacuum()?;
+        Ok(Upkeep { more, remote: Vec::new() })
+    }
+}
+
+impl Writer for SqliteWriter {
+    fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault> {
+        let fitting: Vec<Arc<Row>> = rows.iter().filter(|it| self.fits(it)).cloned().collect();
+        let refused = u64::try_from(rows.len() - fitting.len()).unwrap_or(0);
+        self.place.shared.stats.puts_failed.fetch_add(refused, Ordering::Relaxed);
+        let mut rest = fitting.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(self.group_len(rest));
+            let put = self.put_group(group);
+            self.noting(put)?;
+            rest = later;
+        }
+        Ok(Written::All)
+    }
+
+    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
+        let step = self.durably(|it| it.purge_some(purge, now));
+        self.noting(step)
+    }
+
+    fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
+        const ENDED: &str = "DELETE FROM entries WHERE id IN (SELECT id FROM entries
+            WHERE keep_until < 9223372036854775807 AND keep_until <= ?1 LIMIT ?2)";
+        let (now, limit) = (to_sql(now), STEP_ROWS.cast_signed());
+        let rows = self.transaction(|it| it.run(ENDED, &[&now, &limit]));
+        let rows = self.noting(rows)?;
+        self.rows = self.rows.saturating_sub(rows);
+        Ok(Step { rows, more: rows == STEP_ROWS })
+    }
+
+    fn upkeep(&mut self) -> Result<Upkeep, Fault> {
+        let done = self.do_upkeep();
+        self.place.noting(done)
+    }
+
+    fn usage(&mut self) -> Result<Usage, Fault> {
+        let bytes = self.pages_used()? * PAGE_BYTES;
+        Ok(Usage { rows: self.rows.saturating_sub(self.rows_dead), bytes })
+    }
+}

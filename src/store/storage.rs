@@ -1,0 +1,271 @@
+//! The storage thread: drains the queue in batches, answers look-ups, feeds the writer.
+//!
+//! ```text
+//!  cores --data----> +---------+ --WriteOp--> writer ----> backend
+//!  cores --control-> | storage | <--written number--
+//!  cores <--mailbox- +---------+ --batch----> reader ----> backend
+//! ```
+//!
+//! It never waits for the writer: a checkpoint or a slow disk must not stall a look-up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use crossbeam::select;
+
+use crate::store::backend::{Backend, Reader};
+use crate::store::clock;
+use crate::store::fault::{Fault, Unavailable};
+use crate::store::mailbox::{Answer, Burst, Reply};
+use crate::store::pending::Pending;
+use crate::store::retry::Lazy;
+use crate::store::row::{Digest, Row};
+use crate::store::shared::{Command, Control, Shared, WriteOp};
+use crate::store::stats::Op;
+
+/// Commands taken from the queue before look-ups are answered: bounds the wait of the first.
+const BATCH_MAX: usize = 256;
+/// At least so often the thread goes round, for its heartbeat and idle connections.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The storage thread's state.
+pub(crate) struct Storage {
+    shared: Arc<Shared>,
+    data: Receiver<Command>,
+    control: Receiver<Control>,
+    writer: Sender<WriteOp>,
+    pending: Pending,
+    reads: Reads,
+    /// Puts of this batch; handed on after its look-ups are answered.
+    outgoing: Vec<WriteOp>,
+}
+
+impl Storage {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        data: Receiver<Command>,
+        control: Receiver<Control>,
+        writer: Sender<WriteOp>,
+        backend: Arc<dyn Backend>,
+    ) -> Self {
+        let reads = Reads::new(Arc::clone(&shared), backend);
+        let pending = Pending::default();
+        Self { shared, data, control, writer, pending, reads, outgoing: Vec::new() }
+    }
+
+    /// Runs until [`Control::Stop`] or until nobody can send any more.
+    pub(crate) fn run(mut self) {
+        self.reads.open();
+        loop {
+            self.shared.stats.beat();
+            let (first, control) = match self.wait() {
+                Woken::Data(command) => (Some(command), None),
+                Woken::Control(control) => (None, Some(control)),
+                Woken::Idle => {
+                    self.on_idle();
+                    continue;
+                }
+                Woken::Closed => break,
+            };
+            // All that was sent before the order stands in the data queue by now.
+            let limit = if control.is_some() { usize::MAX } else { BATCH_MAX };
+            self.batch(first, limit);
+            match control {
+                Some(Control::Stop) => break,
+                Some(control) => self.order(control),
+                None => {}
+            }
+        }
+        self.close();
+    }
+
+    fn wait(&self) -> Woken {
+        select! {
+            recv(self.control) -> control => control.map_or(Woken::Closed, Woken::Control),
+            recv(self.data) -> command => command.map_or(Woken::Closed, Woken::Data),
+            default(TICK) => Woken::Idle,
+        }
+    }
+
+    /// Takes what is queued at this moment, at most `limit` commands, and answers its look-ups.
+    fn batch(&mut self, first: Option<Command>, limit: usize) {
+        let queued = self.data.len();
+        let depth = u64::try_from(queued).unwrap_or(0);
+        self.shared.stats.queue_depth.store(depth, Ordering::Relaxed);
+        self.catch_up();
+        let mut burst = Burst::default();
+        let mut asked = Vec::new();
+        if let Some(command) = first {
+            self.take(command, &mut burst, &mut asked);
+        }
+        let mut left = queued.min(limit);
+        while left > 0 {
+            let Ok(command) = self.data.try_recv() else { break };
+            self.take(command, &mut burst, &mut asked);
+            left -= 1;
+            if asked.len() >= BATCH_MAX {
+                self.reads.answer(&mut asked, &self.pending, &mut burst);
+            }
+        }
+        self.reads.answer(&mut asked, &self.pending, &mut burst);
+        drop(burst);
+        self.hand_on();
+    }
+
+    fn hand_on(&mut self) {
+        for op in self.outgoing.drain(..) {
+            // The writer outlives this thread unless it was killed by a second panic.
+            drop(self.writer.send(op));
+        }
+    }
+
+    /// Learns what the writer has done since.
+    fn catch_up(&mut self) {
+        self.pending.on_written(self.shared.written.load(Ordering::Acquire));
+        while let Some((upto, purge)) = self.shared.remote.pop() {
+            self.pending.on_remote_purge(&purge, upto, clock::wall());
+        }
+    }
+
+    fn take(&mut self, command: Command, burst: &mut Burst, asked: &mut Vec<(Digest, Reply)>) {
+        match command {
+            Command::Get { digest, reply } => {
+                if let Some(row) = self.pending.row(&digest, self.shared.epoch()) {
+                    self.shared.stats.hits.fetch_add(1, Ordering::Relaxed);
+                    burst.send(reply, Answer::Hit(Row::clone(row)));
+                } else {
+                    asked.push((digest, reply));
+                }
+            }
+            Command::Put { row, epoch, ticket } => {
+                if epoch < self.shared.epoch() {
+                    self.shared.stats.puts_overtaken.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                let seq = self.issue();
+                self.pending.on_put(Arc::clone(&row), epoch, seq, ticket);
+                self.outgoing.push(WriteOp::Put { row, epoch, seq });
+            }
+        }
+    }
+
+    fn order(&mut self, control: Control) {
+        let op = match control {
+            Control::Purge { purge, reply } => {
+                let seq = self.issue();
+                self.pending.on_purge(purge.clone(), seq, clock::wall());
+                WriteOp::Purge { purge, seq, reply }
+            }
+            Control::Sweep { now, reply } => WriteOp::Sweep { now, reply },
+            Control::Usage { reply } => WriteOp::Usage { reply },
+            Control::Flush { reply } => WriteOp::Flush { reply },
+            Control::Stop => return,
+        };
+        self.outgoing.push(op);
+        self.hand_on();
+    }
+
+    fn issue(&self) -> u64 {
+        self.shared.issued.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn on_idle(&mut self) {
+        self.shared.stats.queue_depth.store(0, Ordering::Relaxed);
+        self.catch_up();
+        self.reads.idle();
+    }
+
+    /// Hands on what was queued before the end; what comes later is refused.
+    fn close(&mut self) {
+        self.batch(None, usize::MAX);
+        let mut burst = Burst::default();
+        loop {
+            match self.control.try_recv() {
+                Ok(
+                    Control::Purge { reply, .. }
+                    | Control::Sweep { reply, .. }
+                    | Control::Usage { reply }
+                    | Control::Flush { reply },
+                ) => burst.send(reply, Answer::Unavailable(Unavailable::Closed)),
+                Ok(Control::Stop) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+enum Woken {
+    Data(Command),
+    Control(Control),
+    Idle,
+    Closed,
+}
+
+/// Reads in the storage thread itself.
+struct Reads {
+    shared: Arc<Shared>,
+    backend: Arc<dyn Backend>,
+    reader: Lazy<Box<dyn Reader>>,
+}
+
+impl Reads {
+    fn new(shared: Arc<Shared>, backend: Arc<dyn Backend>) -> Self {
+        Self { shared, backend, reader: Lazy::new() }
+    }
+
+    /// Opens early, so that the first look-up needn't; a failure is tried again.
+    fn open(&mut self) {
+        let opened = self.with_reader(|_| Ok(()));
+        self.shared.stats.on_state(Op::Get, opened.err().as_ref());
+    }
+
+    fn answer(&mut self, asked: &mut Vec<(Digest, Reply)>, pending: &Pending, burst: &mut Burst) {
+        if asked.is_empty() {
+            return;
+        }
+        let digests: Vec<Digest> = asked.iter().map(|(digest, _)| *digest).collect();
+        let started = Instant::now();
+        let rows = self.with_reader(|reader| reader.read(&digests));
+        let stats = &self.shared.stats;
+        stats.on_call(Op::Get, digests.len(), started.elapsed(), &rows);
+        match rows {
+            Ok(rows) => {
+                debug_assert_eq!(rows.len(), asked.len());
+                for ((_, reply), row) in asked.drain(..).zip(rows) {
+                    match row.and_then(|it| pending.masked(it)) {
+                        Some(row) => {
+                            stats.hits.fetch_add(1, Ordering::Relaxed);
+                            burst.send(reply, Answer::Hit(row));
+                        }
+                        None => {
+                            stats.misses.fetch_add(1, Ordering::Relaxed);
+                            burst.send(reply, Answer::Miss);
+                        }
+                    }
+                }
+            }
+            Err(fault) => {
+                for (_, reply) in asked.drain(..) {
+                    stats.gets_unavailable.fetch_add(1, Ordering::Relaxed);
+                    burst.send(reply, Answer::Unavailable(fault.reason));
+                }
+            }
+        }
+    }
+
+    /// While reads fail, tries them also when nobody asks.
+    fn idle(&mut self) {
+        let idle = self.with_reader(|reader| reader.idle());
+        self.shared.stats.on_state(Op::Get, idle.err().as_ref());
+    }
+
+    fn with_reader<T>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Reader) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let backend = &self.backend;
+        self.reader.call(&self.shared.stats, || backend.reader(), |reader| f(&mut **reader))
+    }
+}

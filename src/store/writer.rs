@@ -1,0 +1,360 @@
+//! The writer thread: group commits, purges, the janitor's sweeps and upkeep.
+//!
+//! A group is what is queued, at most 100 rows and 8 MiB, in one transaction. Sweeps go step by
+//! step between groups. A purge that fails is *owed*: nothing is written past it until it is done,
+//! so that no row that it should have removed can come back, and the storage thread goes on hiding
+//! what it selects.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use hashbrown::HashSet;
+
+use crate::base::Wall;
+use crate::store::backend::{Backend, GROUP_ROWS_MAX, Step, Upkeep, Writer, Written};
+use crate::store::clock;
+use crate::store::fault::{Fault, Unavailable};
+use crate::store::mailbox::{Answer, Reply};
+use crate::store::retry::Lazy;
+use crate::store::row::{Purge, Row};
+use crate::store::shared::{OnRemotePurge, Shared, WriteOp};
+use crate::store::stats::{Op, Usage};
+
+/// Bytes after which a group is closed: a larger one blocks the file for longer and saves nothing.
+const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How often upkeep runs: bounds the delay of purges of other instances.
+const UPKEEP_EVERY: Duration = Duration::from_millis(200);
+/// How often the gauges of rows and bytes are refreshed.
+const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// Purges owed to a backend that is away; past it they become one purge of everything.
+const OWED_MAX: usize = 64;
+/// Times a group is put again because other instances purged meanwhile.
+const BEHIND_MAX: usize = 5;
+
+/// The writer thread's state.
+pub(crate) struct WriterThread {
+    shared: Arc<Shared>,
+    ops: Receiver<WriteOp>,
+    /// Taken from the channel while a group was collected, to be done next.
+    next: Option<WriteOp>,
+    backend: Arc<dyn Backend>,
+    writer: Lazy<Box<dyn Writer>>,
+    on_remote: Option<OnRemotePurge>,
+    sweeps: VecDeque<Sweep>,
+    owed: VecDeque<(u64, Purge)>,
+    /// Purges of other instances that may concern puts still in the channel.
+    masks: Vec<(u64, Purge)>,
+    /// The last operation that was written or given up.
+    finished: u64,
+    upkeep_due: Instant,
+    usage_due: Instant,
+    more_upkeep: bool,
+}
+
+struct Sweep {
+    now: Wall,
+    reply: Reply,
+    rows: u64,
+}
+
+struct Put {
+    row: Arc<Row>,
+    seq: u64,
+}
+
+impl WriterThread {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        ops: Receiver<WriteOp>,
+        backend: Arc<dyn Backend>,
+        on_remote: Option<OnRemotePurge>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            ops,
+            next: None,
+            backend,
+            writer: Lazy::new(),
+            on_remote,
+            sweeps: VecDeque::new(),
+            owed: VecDeque::new(),
+            masks: Vec::new(),
+            finished: 0,
+            upkeep_due: now,
+            usage_due: now,
+            more_upkeep: false,
+        }
+    }
+
+    /// Runs until the storage thread has ended and everything that it sent is done.
+    pub(crate) fn run(mut self) {
+        loop {
+            self.background();
+            let wait = if self.busy() { Duration::ZERO } else { self.until_upkeep() };
+            let op = match self.next.take() {
+                Some(op) => Ok(op),
+                None => self.ops.recv_timeout(wait),
+            };
+            match op {
+                Ok(op) => self.on_op(op),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.publish();
+        }
+        // Once more, with or without back-off: the last chance of what is owed.
+        self.pay();
+        if !self.owed.is_empty() {
+            tracing::error!(purges = self.owed.len(), "ended with purges that were never applied");
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.more_upkeep || !self.sweeps.is_empty()
+    }
+
+    fn until_upkeep(&self) -> Duration {
+        self.upkeep_due.saturating_duration_since(Instant::now())
+    }
+
+    fn on_op(&mut self, op: WriteOp) {
+        match op {
+            WriteOp::Put { row, epoch, seq } => {
+                let mut group = Vec::new();
+                let mut bytes = 0;
+                self.add(&mut group, &mut bytes, row, epoch < self.shared.epoch(), seq);
+                self.fill(&mut group, &mut bytes);
+                self.put(group);
+            }
+            WriteOp::Purge { purge, seq, reply } => self.purge(purge, seq, reply),
+            WriteOp::Sweep { now, reply } => self.sweeps.push_back(Sweep { now, reply, rows: 0 }),
+            WriteOp::Usage { reply } => match self.usage() {
+                Ok(usage) => reply.send(Answer::Usage(usage)),
+                Err(fault) => reply.send(Answer::Unavailable(fault.reason)),
+            },
+            WriteOp::Flush { reply } => {
+                self.publish();
+                reply.send(Answer::Done(0));
+            }
+        }
+    }
+
+    /// Completes a group with what is in the channel, up to the next other operation.
+    fn fill(&mut self, group: &mut Vec<Put>, bytes: &mut u64) {
+        while group.len() < GROUP_ROWS_MAX && *bytes < GROUP_BYTES_MAX {
+            match self.ops.try_recv() {
+                Ok(WriteOp::Put { row, epoch, seq }) => {
+                    self.add(group, bytes, row, epoch < self.shared.epoch(), seq);
+                }
+                Ok(other) => {
+                    self.next = Some(other);
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        group: &mut Vec<Put>,
+        bytes: &mut u64,
+        row: Arc<Row>,
+        cleared: bool,
+        seq: u64,
+    ) {
+        self.finished = seq;
+        if cleared || self.is_masked(&row, seq) {
+            self.shared.stats.puts_overtaken.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        *bytes += row.size_bytes();
+        group.push(Put { row, seq });
+    }
+
+    fn is_masked(&self, row: &Row, seq: u64) -> bool {
+        self.masks.iter().any(|(upto, it)| seq <= *upto && it.selects(&row.digest, &row.path))
+    }
+
+    fn put(&mut self, mut group: Vec<Put>) {
+        keep_last(&mut group);
+        if !self.owed.is_empty() {
+            return self.on_puts_failed(group.len());
+        }
+        for _ in 0..BEHIND_MAX {
+            if group.is_empty() {
+                return;
+            }
+            let rows: Vec<Arc<Row>> = group.iter().map(|it| Arc::clone(&it.row)).collect();
+            match self.call(Op::Put, rows.len(), |writer| writer.put(&rows)) {
+                Ok(Written::All) => return,
+                Ok(Written::Behind) => {
+                    self.upkeep();
+                    let before = group.len();
+                    group.retain(|it| !self.is_masked(&it.row, it.seq));
+                    let gone = u64::try_from(before - group.len()).unwrap_or(0);
+                    self.shared.stats.puts_overtaken.fetch_add(gone, Ordering::Relaxed);
+                }
+                Err(_) => break,
+            }
+        }
+        self.on_puts_failed(group.len());
+    }
+
+    fn on_puts_failed(&self, rows: usize) {
+        let rows = u64::try_from(rows).unwrap_or(0);
+        self.shared.stats.puts_failed.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    fn purge(&mut self, purge: Purge, seq: u64, reply: Reply) {
+        self.finished = seq;
+        let done = if self.owed.is_empty() { self.purge_all_steps(&purge) } else { self.unpaid() };
+        match done {
+            Ok(rows) => {
+                self.publish();
+                reply.send(Answer::Done(rows));
+            }
+            Err(fault) => {
+                self.owe(purge, seq);
+                reply.send(Answer::Unavailable(fault.reason));
+            }
+        }
+    }
+
+    fn purge_all_steps(&mut self, purge: &Purge) -> Result<u64, Fault> {
+        let now = clock::wall();
+        let mut rows = 0;
+        loop {
+            let step = self.call(Op::Purge, 1, |writer| writer.purge(purge, now))?;
+            rows += step.rows;
+            if !step.more {
+                return Ok(rows);
+            }
+        }
+    }
+
+    fn unpaid(&self) -> Result<u64, Fault> {
+        let reason = self.shared.stats.writes_unavailable();
+        let reason = reason.unwrap_or(Unavailable::Starting);
+        Err(Fault::new(reason, "earlier purges are still owed"))
+    }
+
+    fn owe(&mut self, purge: Purge, seq: u64) {
+        if self.owed.len() < OWED_MAX {
+            return self.owed.push_back((seq, purge));
+        }
+        // The first number is kept: everything from there on stays hidden.
+        let first = self.owed.front().map_or(seq, |(seq, _)| *seq);
+        self.owed.clear();
+        self.owed.push_back((first, Purge::CLEAR));
+    }
+
+    /// Applies owed purges until one fails again.
+    fn pay(&mut self) {
+        while let Some((_, purge)) = self.owed.front() {
+            let purge = purge.clone();
+            if self.purge_all_steps(&purge).is_err() {
+                return;
+            }
+            self.owed.pop_front();
+        }
+    }
+
+    /// Tells the storage thread what is finished: nothing at or after an owed purge is.
+    fn publish(&self) {
+        let written = self.owed.front().map_or(self.finished, |(seq, _)| seq - 1);
+        self.shared.written.store(written, Ordering::Release);
+    }
+
+    fn background(&mut self) {
+        if !self.owed.is_empty() {
+            self.pay();
+            self.publish();
+        }
+        let now = Instant::now();
+        if self.more_upkeep || now >= self.upkeep_due {
+            self.upkeep();
+        }
+        if now >= self.usage_due {
+            self.usage_due = now + USAGE_EVERY;
+            drop(self.usage());
+        }
+        if let Some(mut sweep) = self.sweeps.pop_front() {
+            match self.sweep_step(sweep.now) {
+                Ok(step) if step.more => {
+                    sweep.rows += step.rows;
+                    self.sweeps.push_front(sweep);
+                }
+                Ok(step) => sweep.reply.send(Answer::Done(sweep.rows + step.rows)),
+                Err(fault) => sweep.reply.send(Answer::Unavailable(fault.reason)),
+            }
+        }
+    }
+
+    fn sweep_step(&mut self, now: Wall) -> Result<Step, Fault> {
+        let step = self.call(Op::Sweep, 1, |writer| writer.sweep(now))?;
+        self.shared.stats.rows_swept.fetch_add(step.rows, Ordering::Relaxed);
+        Ok(step)
+    }
+
+    fn upkeep(&mut self) {
+        self.upkeep_due = Instant::now() + UPKEEP_EVERY;
+        let backend = &self.backend;
+        let stats = &self.shared.stats;
+        let result = self.writer.call(stats, || backend.writer(), |writer| writer.upkeep());
+        stats.on_state(Op::Sweep, result.as_ref().err());
+        let Upkeep { more, remote } = result.unwrap_or_default();
+        self.more_upkeep = more;
+        self.on_remote(remote);
+    }
+
+    /// Other instances purged: what was put here before they did must not be stored.
+    fn on_remote(&mut self, purges: Vec<Purge>) {
+        self.masks.retain(|(upto, _)| *upto > self.finished);
+        for purge in purges {
+            self.shared.stats.remote_purges.fetch_add(1, Ordering::Relaxed);
+            if purge == Purge::CLEAR {
+                self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+            let upto = self.shared.issued.load(Ordering::Acquire);
+            self.masks.push((upto, purge.clone()));
+            self.shared.remote.push((upto, purge.clone()));
+            if let Some(on_remote) = &self.on_remote {
+                on_remote(&purge);
+            }
+        }
+    }
+
+    fn usage(&mut self) -> Result<Usage, Fault> {
+        let usage = self.call(Op::Sweep, 0, |writer| writer.usage())?;
+        self.shared.stats.rows.store(usage.rows, Ordering::Relaxed);
+        self.shared.stats.bytes.store(usage.bytes, Ordering::Relaxed);
+        Ok(usage)
+    }
+
+    fn call<T>(
+        &mut self,
+        op: Op,
+        items: usize,
+        f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let started = Instant::now();
+        let backend = &self.backend;
+        let stats = &self.shared.stats;
+        let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
+        stats.on_call(op, items, started.elapsed(), &result);
+        result
+    }
+}
+
+/// Of several puts of one row only the last counts.
+fn keep_last(group: &mut Vec<Put>) {
+    let mut seen = HashSet::with_capacity(group.len());
+    group.reverse();
+    group.retain(|it| seen.insert(it.row.digest));
+    group.reverse();
+}
