@@ -355,3 +355,6 @@ pub(super) fn copy_fields(lines: &[Line<'_>]) -> Fields {
     }
     fields
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -145,3 +145,6 @@ fn judge_body(
         None => Ok(ResponseBody::UntilClose),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
