@@ -2,7 +2,7 @@
 //!
 //! `httparse` finds the lines (with SIMD); one pass over its slots checks what it lets pass and
 //! notes the known names. Nothing is allocated except for an extension method or a version from
-//! 1.2 to 1.9. Not finished or refused heads are walked again by `scan`, which finds the first fault.
+//! 1.2 to 1.9. Unfinished or refused heads are walked again by `scan`, which finds the first fault.
 
 use std::mem::MaybeUninit;
 
@@ -357,4 +357,6 @@ pub(super) fn copy_fields(lines: &[Line<'_>]) -> Fields {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod refused;
+#[cfg(test)]
+mod tests;

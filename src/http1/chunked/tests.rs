@@ -80,14 +80,25 @@ const READ: &[(&str, &[u8], &[u8], &[u8])] = &[
     ("7.1 empty", b"0\r\n\r\n", b"", b""),
     ("7.1 many zeros", b"0000000000000000\r\n\r\n", b"", b""),
     ("7.1 two chunks", b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde", b""),
-    ("7.1 either case", b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", b"01234567890123456789", b""),
+    (
+        "7.1 either case",
+        b"a\r\n0123456789\r\nA\r\nabcdefghij\r\n0\r\n\r\n",
+        b"0123456789abcdefghij",
+        b"",
+    ),
     ("7.1 leading zeros", b"0003\r\nabc\r\n00\r\n\r\n", b"abc", b""),
     ("7.1 CRLF as data", b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", b""),
     ("7.1.1 extensions are ignored", b"1;a=b; c=\"d;e\" ;f\r\nx\r\n0;\xe9\t\r\n\r\n", b"x", b""),
     ("7.1.1 an empty extension", b"1;\r\nx\r\n0;;\r\n\r\n", b"x", b""),
-    ("7.1.2 trailers", b"0\r\nX-Sum: 1 \r\nGrpc-Status:0\r\n\r\n", b"", b"X-Sum: 1\r\nGrpc-Status: 0\r\n"),
+    ("7.1.2 trailers", b"0\r\nX-Sum: 1 \r\nB:0\r\n\r\n", b"", b"X-Sum: 1\r\nB: 0\r\n"),
     ("7.1.2 an empty trailer value", b"0\r\nX:\r\n\r\n", b"", b"X: \r\n"),
-    ("9110 6.5.1 forbidden trailers", b"0\r\nContent-Length: 1\r\nA: b\r\nHOST: c\r\nX-Forwarded-For: d\r\nCDN-Cache-Control: e\r\n\r\n", b"", b"A: b\r\n"),
+    (
+        "9110 6.5.1 forbidden trailers",
+        b"0\r\nContent-Length: 1\r\nA: b\r\n\
+        HOST: c\r\nCDN-Cache-Control: e\r\n\r\n",
+        b"",
+        b"A: b\r\n",
+    ),
 ];
 
 #[test]
@@ -160,8 +171,8 @@ fn trailers_are_bounded() {
     let judge = |trailers: &str| {
         feed(&limits, format!("0\r\n{trailers}\r\n").as_bytes(), &[]).map(|it| it.3)
     };
-    assert_eq!(judge("A: bcd\r\nA: bcdefg\r\n"), Err(ChunkFault::TrailerTooLarge));
-    assert_eq!(judge("A: bcde\r\nA: bcdef\r\n"), Ok(true));
+    assert_eq!(judge("A: bcde\r\nA: bcdefgh\r\n"), Err(ChunkFault::TrailerTooLarge));
+    assert_eq!(judge("A: bcde\r\nA: bcdefg\r\n"), Ok(true));
     assert_eq!(judge("A:b\r\nA:b\r\nA:b\r\n"), Err(ChunkFault::Trailer(FieldFault::TooMany)));
     let fault = judge("A: 34567890123456\r\n").unwrap_err();
     assert_eq!((fault, fault.status()), (ChunkFault::Trailer(FieldFault::TooLarge), 431));
