@@ -133,7 +133,7 @@ pub fn parse_request<'h, 'b>(
         return walk(view, limits, spare);
     };
     // What `httparse` lets pass in the request line: UTF-8 and `#` in the target, a bare LF.
-    let line_end = rest.iter().nth(method.len() + target.len() + b"  HTTP/1.1".len());
+    let line_end = rest.get(method.len() + target.len() + b"  HTTP/1.1".len());
     let clean = line_end == Some(&b'\r')
         && method.len() <= METHOD_BYTES_MAX
         && target.len() <= limits.target_bytes_max

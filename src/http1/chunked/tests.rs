@@ -75,8 +75,10 @@ const REFUSED: &[(&str, &[u8], ChunkFault)] = &[
     ),
 ];
 
+type Row = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+
 /// Bodies that must be read: input, data, trailers. Each ends the input.
-const READ: &[(&str, &[u8], &[u8], &[u8])] = &[
+const READ: &[Row] = &[
     ("7.1 empty", b"0\r\n\r\n", b"", b""),
     ("7.1 many zeros", b"0000000000000000\r\n\r\n", b"", b""),
     ("7.1 two chunks", b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde", b""),
