@@ -24,6 +24,7 @@ use crate::cache::ledger::Ledger;
 use crate::cache::packed::Packed;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
+use crate::http::media::MediaType;
 
 /// One stored response, or the index of a resource's variants.
 pub struct Entry {
@@ -32,6 +33,7 @@ pub struct Entry {
     fields: Fields,
     body: Bytes,
     facts: Packed,
+    marks: Marks,
     /// Two rare things that never meet share one word: a vary index has it set from the start, a
     /// response sets it at most once, to `None` when another coding was found not to pay.
     extra: OnceLock<Option<Box<Extra>>>,
@@ -55,6 +57,17 @@ pub struct VaryIndex {
     pub generation: u64,
     /// The lists seen so far, newest first; usually one.
     pub specs: Box<[VarySpec]>,
+}
+
+/// What the hit path must know of an entry beside its facts: found once, when it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The body is stored as gzip.
+    pub gzip: bool,
+    /// The body is stored plain, is of a type that shrinks, and may be transformed.
+    pub compressible: bool,
+    /// The origin set fields that the caller adds to every answer; see [`Entry::with_own_fields`].
+    pub own_fields: bool,
 }
 
 /// What an entry is.
@@ -112,9 +125,23 @@ impl Entry {
     ) -> Self {
         let facts = Packed::new(&facts);
         debug_assert!(facts.is_valid(), "{facts:?}");
-        let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
+        let marks = Marks::of(&fields);
+        let entry = Self { key, fields, body, facts, marks, extra, ledger: Arc::clone(ledger) };
         ledger.open(entry.size_bytes());
         entry
+    }
+
+    /// Notes whether the origin set one of the fields that the caller adds to every answer.
+    #[must_use]
+    pub fn with_own_fields(mut self, own_fields: bool) -> Self {
+        self.marks.own_fields = own_fields;
+        self
+    }
+
+    /// What the hit path must know.
+    #[must_use]
+    pub const fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// The key it is stored under.
@@ -210,6 +237,20 @@ impl Entry {
             }
         };
         (size_of::<Extra>() + content) as u64
+    }
+}
+
+impl Marks {
+    fn of(fields: &Fields) -> Self {
+        let coding = fields.combined("Content-Encoding");
+        let gzip = coding.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(b"gzip"));
+        let fixed = fields.combined("Cache-Control").is_some_and(|value| {
+            crate::http::list::members(&value).any(|it| it.eq_ignore_ascii_case(b"no-transform"))
+        });
+        let kind = fields.get("Content-Type").and_then(MediaType::parse);
+        let shrinks = kind.is_some_and(|it| it.is_compressible());
+        let compressible = coding.is_none() && shrinks && !fixed;
+        Self { gzip, compressible, own_fields: false }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Facts {
     pub immutable: bool,
     /// Has an ETag or Last-Modified to validate with.
     pub has_validator: bool,
+    /// `public`, `s-maxage` or `must-revalidate`: may answer requests with Authorization (RFC 9111
+    /// section 3.5). Others are not given what was stored for somebody without credentials.
+    pub shareable: bool,
 }
 
 /// The two instants of an exchange with the origin (RFC 9111 section 4.2.3).
@@ -216,6 +219,7 @@ mod tests {
             no_cache: false,
             immutable: false,
             has_validator: false,
+            shareable: false,
         }
     }
 

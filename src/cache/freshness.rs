@@ -42,6 +42,7 @@ impl Facts {
             no_cache: control.no_cache,
             immutable: control.immutable,
             has_validator: has_validator(fields, now),
+            shareable: control.shares_authorized(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub mod vary;
 mod simulation;
 
 pub use control::{RequestControl, ResponseControl};
-pub use entry::{Encoded, Entry, Kind, OtherCoding, VaryIndex};
+pub use entry::{Encoded, Entry, Kind, Marks, OtherCoding, VaryIndex};
 pub use facts::{Exchange, Facts, LifetimeSource};
 pub use invalidate::{Target, fills_get, invalidates, invalidation_targets};
 pub use key::{Key, KeyWriter};

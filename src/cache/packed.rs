@@ -41,12 +41,14 @@ impl Packed {
             no_cache,
             immutable,
             has_validator,
+            shareable,
         } = *facts;
         let flags = [
             (stale_forbidden, STALE_FORBIDDEN),
             (no_cache, NO_CACHE),
             (immutable, IMMUTABLE),
             (has_validator, HAS_VALIDATOR),
+            (shareable, SHAREABLE),
             (stale_while_revalidate.is_some(), HAS_REFRESH),
             (stale_if_error.is_some(), HAS_IF_ERROR),
         ];
@@ -85,6 +87,7 @@ impl Packed {
             no_cache: self.has(NO_CACHE),
             immutable: self.has(IMMUTABLE),
             has_validator: self.has(HAS_VALIDATOR),
+            shareable: self.has(SHAREABLE),
         }
     }
 
@@ -103,7 +106,8 @@ const IMMUTABLE: u8 = 4;
 const HAS_VALIDATOR: u8 = 8;
 const HAS_REFRESH: u8 = 16;
 const HAS_IF_ERROR: u8 = 32;
-const FLAGS: u8 = 63;
+const SHAREABLE: u8 = 64;
+const FLAGS: u8 = 127;
 
 const _: () = assert!(size_of::<Packed>() == 56);
 
@@ -121,7 +125,7 @@ pub(crate) mod tests {
     pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
         let times = (any::<u64>(), any::<u64>(), span(), span());
         let leave = (proptest::option::of(span()), proptest::option::of(span()));
-        let rest = (200..=999_u16, 0..7_u8, any::<[bool; 4]>());
+        let rest = (200..=999_u16, 0..7_u8, any::<[bool; 5]>());
         (times, leave, rest).prop_map(|(times, leave, (status, source, flags))| Facts {
             response_time: Wall::from_millis(times.0),
             date: Wall::from_millis(times.1),
@@ -135,6 +139,7 @@ pub(crate) mod tests {
             no_cache: flags[1],
             immutable: flags[2],
             has_validator: flags[3],
+            shareable: flags[4],
         })
     }
 

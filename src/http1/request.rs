@@ -2,7 +2,7 @@
 //!
 //! `httparse` finds the lines (with SIMD); one pass over its slots checks what it lets pass and
 //! notes the known names. Nothing is allocated except for an extension method or a version from
-//! 1.2 to 1.9. Not finished or refused heads are walked again by `scan`, which finds the first fault.
+//! 1.2 to 1.9. Unfinished or refused heads are walked again by `scan`, which finds the first fault.
 
 use std::mem::MaybeUninit;
 
@@ -133,7 +133,7 @@ pub fn parse_request<'h, 'b>(
         return walk(view, limits, spare);
     };
     // What `httparse` lets pass in the request line: UTF-8 and `#` in the target, a bare LF.
-    let line_end = rest.iter().nth(method.len() + target.len() + b"  HTTP/1.1".len());
+    let line_end = rest.get(method.len() + target.len() + b"  HTTP/1.1".len());
     let clean = line_end == Some(&b'\r')
         && method.len() <= METHOD_BYTES_MAX
         && target.len() <= limits.target_bytes_max
@@ -355,3 +355,8 @@ pub(super) fn copy_fields(lines: &[Line<'_>]) -> Fields {
     }
     fields
 }
+
+#[cfg(test)]
+pub(super) mod refused;
+#[cfg(test)]
+mod tests;

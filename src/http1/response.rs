@@ -2,7 +2,7 @@
 //!
 //! Origins are sloppy, but a proxy that repairs what they send vouches for its guess before every
 //! later reader. So the same strictness as for requests, except that the reason phrase, which means
-//! nothing, may be missing. Owned, since every response with a head to read comes over the slow path.
+//! nothing, may be missing. Owned, since a response that must be read is on the slow path anyway.
 
 use crate::http::{Method, ResponseHead, Version};
 use crate::http1::fault::ResponseFault;
@@ -145,3 +145,6 @@ fn judge_body(
         None => Ok(ResponseBody::UntilClose),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
