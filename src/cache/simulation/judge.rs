@@ -85,8 +85,9 @@ pub(super) struct Judge {
     pub counts: Counts,
     /// Contents up to this number were invalidated, for each URI.
     invalid_up_to: HashMap<usize, u64>,
-    /// The last age served of each content since its last update, in milliseconds.
-    ages: HashMap<u64, u128>,
+    /// The last age served of each stored response, in milliseconds. An update makes another one
+    /// of it: same content, later exchange.
+    ages: HashMap<(u64, Wall), u128>,
 }
 
 impl Judge {
@@ -96,10 +97,6 @@ impl Judge {
 
     pub fn must_be_newer(&self, uri: usize, than: u64) {
         assert_eq!(self.invalid_up_to.get(&uri), Some(&than), "a change that invalidated nothing");
-    }
-
-    pub fn updated(&mut self, id: u64) {
-        self.ages.remove(&id);
     }
 
     pub fn not_stored(&mut self, reason: Reason) {
@@ -131,7 +128,7 @@ impl Judge {
         // The age told is the age there is, and grows.
         let age = stored.facts.age(now).as_millis();
         assert_eq!(age, age_of(truth, now), "{truth:?}");
-        let before = self.ages.insert(truth.id, age).unwrap_or(0);
+        let before = self.ages.insert((truth.id, truth.exchange.responded), age).unwrap_or(0);
         assert!(age >= before, "age fell from {before} to {age}");
         *match how {
             How::Fresh => &mut self.counts.fresh,

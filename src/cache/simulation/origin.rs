@@ -223,7 +223,8 @@ impl Truth {
             id: self.id,
             status: self.status,
             expires: newer.expires.or(self.expires),
-            set_cookie: newer.set_cookie && newer.shares_cookie() || self.set_cookie,
+            // A new cookie takes the old one's place, and is kept only where it may be shared.
+            set_cookie: if newer.set_cookie { newer.shares_cookie() } else { self.set_cookie },
             ..newer
         }
     }
