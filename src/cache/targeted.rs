@@ -256,13 +256,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cache::sample::{Lines, fields};
 
-    fn of(lines: &[(&str, &str)]) -> ResponseControl {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        ResponseControl::parse(&fields)
+    fn of(lines: Lines<'_>) -> ResponseControl {
+        ResponseControl::parse(&fields(lines))
     }
 
     /// The targeted `max-age` of CDN-Cache-Control; `None` when the field is ignored.

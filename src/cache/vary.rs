@@ -235,14 +235,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        fields
-    }
+    use crate::cache::sample::fields;
 
     fn spec(names: &[&str]) -> VarySpec {
         let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();

@@ -63,7 +63,7 @@ impl Counts {
             self.updated,
             self.other_variant,
         ];
-        assert!(counts.iter().all(|count| *count >= 100), "{self:?}");
+        assert!(counts.iter().all(|count| *count >= 50), "{self:?}");
         for reason in [
             Reason::NoStore,
             Reason::Private,

@@ -267,7 +267,7 @@ fn run(seed: u64, steps: usize) -> judge::Counts {
 #[test]
 fn no_answer_breaks_a_rule_whatever_origin_client_and_clock_do() {
     let mut total = judge::Counts::default();
-    for seed in 0..150 {
+    for seed in 0..200 {
         let counts = std::panic::catch_unwind(|| run(seed, 400));
         total.add(&counts.unwrap_or_else(|_| panic!("replay with run({seed}, 400)")));
     }

@@ -70,7 +70,7 @@ impl Client {
             no_cache: random.one_in(20),
             only_if_cached: random.one_in(20),
             max_age: random.maybe(10, |random| random.below(40)),
-            max_stale: random.maybe(10, |random| random.below(40)),
+            max_stale: random.maybe(5, |random| random.below(60)),
             min_fresh: random.maybe(15, |random| random.below(20)),
         };
         let fields = &mut client.fields;
