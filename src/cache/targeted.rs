@@ -345,7 +345,8 @@ mod tests {
 
         #[test]
         fn a_written_dictionary_reads_back(
-            entries in proptest::collection::vec(("[a-z*][a-z0-9_.*-]{0,6}", 0_i64..1_000_000), 1..5)
+            entries in
+                proptest::collection::vec(("[a-z*][a-z0-9_.*-]{0,6}", 0_i64..1_000_000), 1..5)
         ) {
             let text: Vec<String> = entries.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let text = text.join(" ,\t");

@@ -368,7 +368,7 @@ mod tests {
     }
 
     proptest! {
-        /// No two requests that differ in a selecting field, beyond what is normalised, share a key.
+        /// Requests share a key only if they agree in each selecting field.
         #[test]
         fn different_values_make_different_keys(
             one in proptest::option::of("[a-c:=.]{0,6}"),
