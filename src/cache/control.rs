@@ -232,6 +232,7 @@ fn set_first<T>(slot: &mut Option<T>, value: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::sample::{Lines, fields};
 
     fn response(lines: &[&str]) -> ResponseControl {
         let mut fields = Fields::new();
@@ -241,12 +242,8 @@ mod tests {
         ResponseControl::parse(&fields)
     }
 
-    fn request(lines: &[(&str, &str)]) -> RequestControl {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        RequestControl::parse(&fields)
+    fn request(lines: Lines<'_>) -> RequestControl {
+        RequestControl::parse(&fields(lines))
     }
 
     const fn secs(seconds: u64) -> Option<Duration> {

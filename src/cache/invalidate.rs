@@ -134,21 +134,13 @@ fn without_default_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Version;
+    use crate::cache::sample::head;
 
     const TARGET: Target<'_> = Target {
         authorities: &["api.example", "localhost:9002"],
         path: "/v1/items/7",
         query: Some("a=1"),
     };
-
-    fn head(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        ResponseHead { status, version: Version::Http11, fields }
-    }
 
     /// RFC 9111 section 4.4, RFC 9110 section 9.2.1.
     #[test]
@@ -169,7 +161,8 @@ mod tests {
     /// RFC 9111 section 4.4, RFC 3986 section 5.2.
     #[test]
     fn references_of_the_same_origin_are_found() {
-        let cases: &[(&str, Option<(&str, Option<&str>)>)] = &[
+        type Found = Option<(&'static str, Option<&'static str>)>;
+        let cases: &[(&str, Found)] = &[
             ("/v1/items", Some(("/v1/items", None))),
             ("/v1/items?b=2#top", Some(("/v1/items", Some("b=2")))),
             ("8", Some(("/v1/items/8", None))),

@@ -44,21 +44,23 @@ pub mod validate;
 pub mod vary;
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod simulation;
 
 pub use control::{RequestControl, ResponseControl};
 pub use entry::{Encoded, Entry, Kind, Marks, OtherCoding, VaryIndex};
 pub use facts::{Exchange, Facts, LifetimeSource};
-pub use invalidate::{Target, fills_get, invalidates, invalidation_targets};
 pub use key::{Key, KeyWriter};
 pub use ledger::Ledger;
+pub use invalidate::{Reference, Target, fills_get, invalidates, invalidation_targets};
 pub use reason::Reason;
 pub use request::RequestFacts;
-pub use reuse::{Reuse, reuse, stale_on_error};
+pub use reuse::{Reuse, is_error, reuse, stale_on_error};
 pub use settings::{Methods, Settings};
 pub use shard::{Cursor, Shard};
 pub use status::{CacheStatus, Forward, Outcome};
 pub use storable::{storable, stored_fields};
-pub use update::{HeadUpdate, Updated, head_update, update};
-pub use validate::{conditional_request, selects};
-pub use vary::{AcceptEncoding, Vary, VarySpec, secondary_key};
+pub use update::{HeadUpdate, Keep, Updated, head_update, update};
+pub use validate::{conditional_request, selects, unconditional_request};
+pub use vary::{AcceptEncoding, Vary, VarySpec, secondary_key, secondary_key_of};

@@ -72,19 +72,16 @@ impl RequestFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::sample::{Lines, fields};
 
-    fn facts(method: Method, lines: &[(&str, &str)]) -> RequestFacts {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        RequestFacts::parse(&method, &fields)
+    fn facts(method: Method, lines: Lines<'_>) -> RequestFacts {
+        RequestFacts::parse(&method, &fields(lines))
     }
 
     #[test]
     fn a_request_that_the_store_may_not_answer_says_why() {
         let settings = Settings::default();
-        let cases: [(Method, &[(&str, &str)], Result<(), Reason>); 7] = [
+        let cases: [(Method, Lines<'_>, Result<(), Reason>); 7] = [
             (Method::Get, &[], Ok(())),
             (Method::Head, &[("Range", "bytes=0-1"), ("If-None-Match", "\"a\"")], Ok(())),
             (Method::Post, &[], Err(Reason::MethodNotCached)),

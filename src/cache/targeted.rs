@@ -256,13 +256,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cache::sample::{Lines, fields};
 
-    fn of(lines: &[(&str, &str)]) -> ResponseControl {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        ResponseControl::parse(&fields)
+    fn of(lines: Lines<'_>) -> ResponseControl {
+        ResponseControl::parse(&fields(lines))
     }
 
     /// The targeted `max-age` of CDN-Cache-Control; `None` when the field is ignored.
@@ -348,7 +345,8 @@ mod tests {
 
         #[test]
         fn a_written_dictionary_reads_back(
-            entries in proptest::collection::vec(("[a-z*][a-z0-9_.*-]{0,6}", 0_i64..1_000_000), 1..5)
+            entries in
+                proptest::collection::vec(("[a-z*][a-z0-9_.*-]{0,6}", 0_i64..1_000_000), 1..5)
         ) {
             let text: Vec<String> = entries.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let text = text.join(" ,\t");

@@ -20,9 +20,19 @@ pub struct Updated {
     pub own: Fields,
     /// The facts from now on.
     pub facts: Facts,
-    /// Whether it may stay in the store. If not, it still answers this request, and the stored
-    /// one has to go.
-    pub keep: Result<(), Reason>,
+    /// What this means for the store. Fields and facts answer this request in any case.
+    pub keep: Keep,
+}
+
+/// What an update means for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Put the new fields and facts in the place of the old ones.
+    Replace,
+    /// Leave the stored response as it was: what is new belongs to this request alone.
+    Leave(Reason),
+    /// Remove the stored response: by its new fields it may not be stored.
+    Remove(Reason),
 }
 
 /// Updates the stored response (its status, its fields) from the head of a 304 that
@@ -53,7 +63,11 @@ pub fn update(
         head.fields.push("Age", age);
     }
     let facts = Facts::with_control(&head, &control, exchange, settings);
-    let keep = judge(request, &head, &control, &facts, settings);
+    let keep = match judge(request, &head, &control, &facts, settings) {
+        Ok(()) => Keep::Replace,
+        Err(reason @ (Reason::Authorization | Reason::RequestNoStore)) => Keep::Leave(reason),
+        Err(reason) => Keep::Remove(reason),
+    };
     let mut fields = head.fields;
     strip_for_store(&mut fields, &control, exchange);
     Updated { fields, own, facts, keep }

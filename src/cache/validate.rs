@@ -53,19 +53,10 @@ pub fn selects(stored: &Fields, not_modified: &ResponseHead, now: Wall) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Version;
+    use crate::cache::sample::{Lines, NOW, fields, head};
 
     const OLD: &str = "Wed, 01 Jan 2020 00:00:00 GMT";
     const NEW: &str = "Thu, 02 Jan 2020 00:00:00 GMT";
-    const NOW: Wall = Wall::from_secs(1_700_000_000);
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        fields
-    }
 
     /// RFC 9111 section 4.3.1.
     #[test]
@@ -94,8 +85,7 @@ mod tests {
     /// RFC 9111 section 4.3.4.
     #[test]
     fn a_304_updates_only_the_response_whose_validator_it_carries() {
-        type Lines = &'static [(&'static str, &'static str)];
-        let cases: &[(Lines, Lines, bool)] = &[
+        let cases: &[(Lines<'_>, Lines<'_>, bool)] = &[
             (&[("ETag", "\"a\"")], &[("ETag", "\"a\"")], true),
             (&[("ETag", "\"a\"")], &[("ETag", "\"b\"")], false),
             (&[("ETag", "\"a\"")], &[("ETag", "W/\"a\"")], true),
@@ -115,8 +105,7 @@ mod tests {
             (&[], &[], true),
         ];
         for (stored, received, expected) in cases {
-            let head =
-                ResponseHead { status: 304, version: Version::Http11, fields: fields(received) };
+            let head = head(304, received);
             assert_eq!(selects(&fields(stored), &head, NOW), *expected, "{stored:?} {received:?}");
         }
     }

@@ -235,14 +235,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn fields(lines: &[(&str, &str)]) -> Fields {
-        let mut fields = Fields::new();
-        for (name, value) in lines {
-            fields.push(name, value);
-        }
-        fields
-    }
+    use crate::cache::sample::fields;
 
     fn spec(names: &[&str]) -> VarySpec {
         let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
@@ -375,7 +368,7 @@ mod tests {
     }
 
     proptest! {
-        /// No two requests that differ in a selecting field, beyond what is normalised, share a key.
+        /// Requests share a key only if they agree in each selecting field.
         #[test]
         fn different_values_make_different_keys(
             one in proptest::option::of("[a-c:=.]{0,6}"),
