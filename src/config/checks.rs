@@ -98,10 +98,6 @@ fn cache(settings: &Settings, reader: &mut Reader<'_>) {
         let remedy = "write a whole path such as \"/var/cache/apiproxyd/cache.db\"";
         report(reader, "cache.path", what, remedy);
     }
-    if cache.memory_cache_enabled && cache.memory_cache_max_object > cache.memory_cache_max_bytes {
-        let what = "larger than cache.memory_cache_max_bytes";
-        report(reader, "cache.memory_cache_max_object", what, "make it at most as large");
-    }
 }
 
 fn upstreams(settings: &Settings, reader: &mut Reader<'_>) {
@@ -206,6 +202,9 @@ fn notes(settings: &Settings, reader: &mut Reader<'_>) {
     }
     if cache.backend == Backend::None && !cache.memory_cache_enabled {
         reader.note("cache", "both tiers are off: nothing is cached");
+    }
+    if cache.memory_cache_enabled && cache.memory_cache_max_bytes == 0 {
+        reader.note("cache.memory_cache_max_bytes", "0: nothing fits into the first tier");
     }
     if !security.ssrf_protection_enabled {
         reader.note("security.ssrf_protection_enabled", "off: upstream addresses go unchecked");

@@ -151,6 +151,7 @@ fn unhex(hex: &str) -> Option<[u8; 32]> {
 /// A list of keys from a secret's text: an environment variable's, or a file's with `#` comments.
 pub(super) fn listed(text: &str, gap: char) -> Node {
     let keys = text.split(gap).map(str::trim);
-    let keys = keys.filter(|it| !it.is_empty() && !(gap == '\n' && it.starts_with('#')));
+    let comment = |it: &str| gap == '\n' && it.starts_with('#');
+    let keys = keys.filter(|it| !it.is_empty() && !comment(it));
     Node::List(keys.map(|it| Node::Text(it.to_owned())).collect())
 }

@@ -85,7 +85,7 @@ impl Settings {
             let overrides = u16::try_from(policies.len()).unwrap_or(u16::MAX);
             policies.push(general.overridden(route));
             let strip = if route.strip_prefix { Strip::Prefix } else { Strip::Keep };
-            root |= route.prefix == "/";
+            root |= route.prefix.trim_end_matches('/').is_empty();
             add_route(&mut table, index, route, (id, overrides, strip), reader);
         }
         if groups.routes.len() >= ROUTES_MAX {
