@@ -15,6 +15,7 @@ use crate::config::{Backend, Driver, LogLevel, Node, Override, rows};
 #[derive(Debug, Parser)]
 #[command(
     name = "apiproxyd",
+    bin_name = "apiproxyd",
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -73,7 +74,7 @@ pub(super) enum Command {
     /// Exits with 0 and one line that begins with "ok", or with 64 and one line for each fault.
     Check(Choices),
     /// Write, show or explain configurations.
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Config(ConfigCommand),
     /// Start an example API and the proxy in front of it, with calls to try.
     Demo {

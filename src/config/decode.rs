@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::config::cores::Cores;
 use crate::config::node::{Node, quoted};
-use crate::config::row::{Row, Shape, Zero};
+use crate::config::row::{LARGE, Row, Shape, Zero};
 use crate::config::secret::Secret;
 use crate::config::words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
 use crate::http::Method;
@@ -58,7 +58,11 @@ impl Scope<'_> {
                     "bytes" => " of bytes".to_owned(),
                     unit => format!(" ({unit})"),
                 };
-                format!("a whole number{of} from {min} to {max}")
+                if max >= LARGE {
+                    format!("a whole number{of}, at least {min}")
+                } else {
+                    format!("a whole number{of} from {min} to {max}")
+                }
             }
             Shape::Share => "a number from 0 to 1".to_owned(),
             Shape::Text | Shape::TextOrEmpty | Shape::Path | Shape::Secret => "a string".to_owned(),

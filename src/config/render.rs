@@ -19,8 +19,30 @@ pub fn example() -> String {
 /// Effective values as a configuration file, secrets masked; `null` where nothing is set.
 #[must_use]
 pub fn effective(shown: &[Shown]) -> String {
-    let plain = shown.iter().filter(|it| !it.path.starts_with("routes["));
-    object(plain.map(|it| (it.path.as_str(), it.node.clone())))
+    let mut fields = Vec::<(&str, Node)>::new();
+    let mut routes = Vec::<Node>::new();
+    let mut open = None;
+    for Shown { path, node, .. } in shown {
+        let Some((index, name)) = path.strip_prefix("routes[").and_then(|it| it.split_once("]."))
+        else {
+            fields.push((path, node.clone()));
+            continue;
+        };
+        if routes.is_empty() {
+            fields.push(("routes", Node::Null)); // Its place; filled in below.
+        }
+        if open != Some(index) {
+            open = Some(index);
+            routes.push(Node::Object(Vec::new()));
+        }
+        if let Some(Node::Object(members)) = routes.last_mut() {
+            members.push((name.to_owned(), node.clone()));
+        }
+    }
+    if let Some(place) = fields.iter_mut().find(|it| it.0 == "routes" && !routes.is_empty()) {
+        place.1 = Node::List(routes);
+    }
+    object(fields.into_iter())
 }
 
 /// One line a field: path, value, what decided it. Secrets are masked.

@@ -209,7 +209,7 @@ fn add_route(
     reader: &mut Reader<'_>,
 ) {
     let path = format!("routes[{index}].prefix");
-    if !reader.is_sound(&path) {
+    if !reader.is_sound(&path) || !reader.is_sound(&format!("routes[{index}]")) {
         return;
     }
     if route.prefix.is_empty() {
