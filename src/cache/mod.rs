@@ -1,1 +1,54 @@
-//! cache
+//! The policy of a shared cache: RFC 9111 and its neighbours as pure functions over parsed facts.
+//!
+//! Called by the proxy, which hands in heads and instants and does what it is told. Does no I/O,
+//! reads no clock, holds no entry while deciding. The order in which an exchange meets the files:
+//!
+//! | step | file | question | answer |
+//! |---|---|---|---|
+//! | request in | `request` | may the cache be asked at all | look up, or forward and why |
+//! | key | `vary` | which variant | the secondary key |
+//! | stored response found | `reuse` | may it answer | fresh, stale, validate, refuse |
+//! | to the origin | `validate` | with which validators | If-None-Match, If-Modified-Since |
+//! | 200 back | `storable` | may it be stored, without which fields | facts, or why not |
+//! | 304 or HEAD back | `update` | which fields change | new fields and facts |
+//! | unsafe method answered | `invalidate` | what is out of date now | targets |
+//! | failure back | `reuse` | may the stale one stand in | why, or why not |
+//! | answer out | `status` | what happened | Cache-Status, X-Cache |
+//!
+//! `control` and `targeted` parse directives, `freshness` does the arithmetic of age and lifetime,
+//! `facts` is what is kept of a response, `reason` is the one list of reasons.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod control;
+pub mod facts;
+pub mod freshness;
+pub mod invalidate;
+pub mod reason;
+pub mod request;
+pub mod reuse;
+pub mod settings;
+pub mod status;
+pub mod storable;
+pub mod targeted;
+pub mod update;
+pub mod validate;
+pub mod vary;
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod simulation;
+
+pub use control::{RequestControl, ResponseControl};
+pub use facts::{Exchange, Facts, LifetimeSource};
+pub use invalidate::{Reference, Target, fills_get, invalidates, invalidation_targets};
+pub use reason::Reason;
+pub use request::RequestFacts;
+pub use reuse::{Reuse, is_error, reuse, stale_on_error};
+pub use settings::{Methods, Settings};
+pub use status::{CacheStatus, Forward, Outcome};
+pub use storable::{storable, stored_fields};
+pub use update::{HeadUpdate, Keep, Updated, head_update, update};
+pub use validate::{conditional_request, selects, unconditional_request};
+pub use vary::{AcceptEncoding, Vary, VarySpec, secondary_key, secondary_key_of};

@@ -136,12 +136,12 @@ impl Fields {
     }
 
     /// The fields in order.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
         self.lines().map(|(field, _)| field)
     }
 
     /// The values of all fields of that name, in order.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.iter().filter(move |field| field.is(name)).map(|field| field.value)
     }
 
@@ -149,6 +149,14 @@ impl Fields {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|field| field.is(name)).map(|field| field.value)
+    }
+
+    /// The value of the field of that name if exactly one is there: a singleton field that is
+    /// repeated says nothing certain (RFC 9110 section 5.5).
+    #[must_use]
+    pub fn single(&self, name: &str) -> Option<&[u8]> {
+        let mut lines = self.iter().filter(|field| field.is(name)).map(|field| field.value);
+        lines.next().filter(|_| lines.next().is_none())
     }
 
     /// Whether a field of that name is there.
@@ -171,7 +179,7 @@ impl Fields {
         Some(Cow::Owned(joined))
     }
 
-    fn lines(&self) -> impl Iterator<Item = (Field<'_>, &[u8])> {
+    fn lines(&self) -> impl Iterator<Item = (Field<'_>, &[u8])> + Clone {
         let mut rest = self.wire.as_slice();
         std::iter::from_fn(move || {
             let end = memchr(b'\n', rest)?;
@@ -227,6 +235,8 @@ mod tests {
         assert_eq!(fields.get("x-empty"), Some(&b""[..]));
         assert_eq!(fields.combined("vary").as_deref(), Some(&b"a, b"[..]));
         assert_eq!(fields.iter().count(), 4);
+        assert_eq!(fields.single("DATE"), Some(&b"today"[..]));
+        assert_eq!((fields.single("vary"), fields.single("none")), (None, None));
     }
 
     #[test]

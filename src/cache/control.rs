@@ -1,0 +1,402 @@
+//! Cache-Control directives (RFC 9111 section 5.2), parsed once into plain values.
+//!
+//! What is doubtful is read so that less is cached: a number that is none makes a response stale
+//! (section 4.2.1), a restriction holds however oddly it is written, a permission holds only in its
+//! proper form. Of a repeated directive the first counts (section 4.2.1). Arguments may be quoted
+//! or not (section 5.2). Unknown directives are ignored (section 5.2.3).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::cache::targeted;
+use crate::http::Fields;
+use crate::http::list;
+
+/// The directives of a request (RFC 9111 section 5.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestControl {
+    /// `max-age`: the oldest response that will do.
+    pub max_age: Option<Duration>,
+    /// `min-fresh`: how long the response must stay fresh.
+    pub min_fresh: Option<Duration>,
+    /// `max-stale`: how stale a response may be; [`Duration::MAX`] without an argument.
+    pub max_stale: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 section 4).
+    pub stale_if_error: Option<Duration>,
+    /// `no-cache`, or `Pragma: no-cache` where there is no Cache-Control (section 5.4).
+    pub no_cache: bool,
+    /// `no-store`.
+    pub no_store: bool,
+    /// `only-if-cached`.
+    pub only_if_cached: bool,
+}
+
+impl RequestControl {
+    /// Reads Cache-Control and Pragma. A malformed number counts as the most demanding one.
+    #[must_use]
+    pub fn parse(fields: &Fields) -> Self {
+        let mut control = Self::default();
+        for member in list::field_members(fields, "Cache-Control") {
+            control.apply(&Directive::parse(member));
+        }
+        if !fields.contains("Cache-Control") {
+            let mut pragma = list::field_members(fields, "Pragma");
+            control.no_cache = pragma.any(|member| member.eq_ignore_ascii_case(b"no-cache"));
+        }
+        control
+    }
+
+    fn apply(&mut self, directive: &Directive<'_>) {
+        if directive.is("max-age") {
+            set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
+        } else if directive.is("min-fresh") {
+            set_first(&mut self.min_fresh, directive.seconds().unwrap_or(Duration::MAX));
+        } else if directive.is("max-stale") {
+            let any = directive.argument.is_none();
+            let span = if any { Some(Duration::MAX) } else { directive.seconds() };
+            set_first(&mut self.max_stale, span.unwrap_or(Duration::ZERO));
+        } else if directive.is("stale-if-error") {
+            set_first(&mut self.stale_if_error, directive.seconds().unwrap_or(Duration::ZERO));
+        } else if directive.is("no-cache") {
+            self.no_cache = true;
+        } else if directive.is("no-store") {
+            self.no_store = true;
+        } else if directive.is("only-if-cached") {
+            self.only_if_cached = true;
+        }
+    }
+}
+
+/// The directives of a response (RFC 9111 section 5.2.2, RFC 5861, RFC 8246), of Cache-Control or
+/// of the targeted field that stands in its place (RFC 9213).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseControl {
+    /// `s-maxage`; zero when its argument is no number.
+    pub s_maxage: Option<Duration>,
+    /// `max-age`; zero when its argument is no number.
+    pub max_age: Option<Duration>,
+    /// `stale-while-revalidate` (RFC 5861 section 3).
+    pub stale_while_revalidate: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 section 4).
+    pub stale_if_error: Option<Duration>,
+    /// `no-store`.
+    pub no_store: bool,
+    /// `no-cache` without a field list.
+    pub no_cache: bool,
+    /// `private` without a field list.
+    pub private: bool,
+    /// `public`.
+    pub public: bool,
+    /// `must-revalidate`.
+    pub must_revalidate: bool,
+    /// `proxy-revalidate`.
+    pub proxy_revalidate: bool,
+    /// `must-understand`.
+    pub must_understand: bool,
+    /// `immutable` (RFC 8246).
+    pub immutable: bool,
+    /// These come from a targeted field; Cache-Control and Expires don't count (RFC 9213
+    /// section 2.2).
+    pub targeted: bool,
+    /// The field names that `no-cache="..."` and `private="..."` list: not to be stored.
+    pub withheld: Vec<Box<[u8]>>,
+}
+
+impl ResponseControl {
+    /// Reads the first targeted field that is valid and not empty, otherwise Cache-Control.
+    #[must_use]
+    pub fn parse(fields: &Fields) -> Self {
+        if let Some(control) = targeted::parse(fields) {
+            return control;
+        }
+        let mut control = Self::default();
+        for member in list::field_members(fields, "Cache-Control") {
+            control.apply(&Directive::parse(member));
+        }
+        control
+    }
+
+    /// Whether stale answers are forbidden: section 4.2.4, and 5.2.2.10 for `s-maxage`.
+    #[must_use]
+    pub const fn forbids_stale(&self) -> bool {
+        self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some()
+    }
+
+    /// Whether the response to a request with Authorization may be shared (section 3.5).
+    #[must_use]
+    pub const fn shares_authorized(&self) -> bool {
+        self.public || self.must_revalidate || self.s_maxage.is_some()
+    }
+
+    /// Whether a directive says in so many words that a shared cache may keep the response: then
+    /// also one that sets a cookie (section 7.3).
+    #[must_use]
+    pub const fn allows_storing(&self) -> bool {
+        self.public || self.s_maxage.is_some() || self.max_age.is_some()
+    }
+
+    /// Whether the field of that name must not be stored.
+    #[must_use]
+    pub fn withholds(&self, name: &[u8]) -> bool {
+        self.withheld.iter().any(|withheld| withheld.eq_ignore_ascii_case(name))
+    }
+
+    /// Takes the names that a `no-cache` or `private` lists; says whether there was one.
+    pub(crate) fn withhold(&mut self, names: &[u8]) -> bool {
+        let names = list::members(names).filter(|name| list::is_token(name));
+        let before = self.withheld.len();
+        self.withheld.extend(names.map(Box::from));
+        self.withheld.len() > before
+    }
+
+    fn apply(&mut self, directive: &Directive<'_>) {
+        if directive.is("max-age") {
+            set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
+        } else if directive.is("s-maxage") {
+            set_first(&mut self.s_maxage, directive.seconds().unwrap_or(Duration::ZERO));
+        } else if directive.is("stale-while-revalidate") {
+            let span = directive.seconds().unwrap_or(Duration::ZERO);
+            set_first(&mut self.stale_while_revalidate, span);
+        } else if directive.is("stale-if-error") {
+            set_first(&mut self.stale_if_error, directive.seconds().unwrap_or(Duration::ZERO));
+        } else if directive.is("no-cache") {
+            self.no_cache |= !self.withhold(&directive.text());
+        } else if directive.is("private") {
+            self.private |= !self.withhold(&directive.text());
+        } else {
+            self.apply_flag(directive);
+        }
+    }
+
+    fn apply_flag(&mut self, directive: &Directive<'_>) {
+        let permitted = directive.argument.is_none();
+        if directive.is("no-store") {
+            self.no_store = true;
+        } else if directive.is("must-revalidate") {
+            self.must_revalidate = true;
+        } else if directive.is("proxy-revalidate") {
+            self.proxy_revalidate = true;
+        } else if directive.is("public") {
+            self.public |= permitted;
+        } else if directive.is("must-understand") {
+            self.must_understand |= permitted;
+        } else if directive.is("immutable") {
+            self.immutable |= permitted;
+        }
+    }
+}
+
+/// One directive as it was written.
+#[derive(Clone, Copy, Debug)]
+struct Directive<'a> {
+    /// Without white space around it.
+    name: &'a [u8],
+    /// What follows the `=`, with the white space that does not belong there.
+    argument: Option<&'a [u8]>,
+    /// White space stood before the `=`, where none may be.
+    spaced: bool,
+}
+
+impl<'a> Directive<'a> {
+    fn parse(member: &'a [u8]) -> Self {
+        let mut parts = member.splitn(2, |byte| *byte == b'=');
+        let name = parts.next().unwrap_or_default();
+        let argument = parts.next();
+        let trimmed = list::trim(name);
+        Self { name: trimmed, argument, spaced: trimmed.len() != name.len() }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The argument as delta-seconds (section 1.2.2), quoted or not; too large is very long.
+    fn seconds(&self) -> Option<Duration> {
+        let argument = self.argument.filter(|_| !self.spaced)?;
+        let text = list::token_or_quoted(argument)?;
+        list::delta_seconds(&text).map(|seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
+    /// The argument as a list of names, read leniently: a restriction.
+    fn text(&self) -> Cow<'a, [u8]> {
+        let Some(argument) = self.argument.map(list::trim) else { return Cow::default() };
+        list::unquote(argument).unwrap_or(Cow::Borrowed(argument))
+    }
+}
+
+/// Of a repeated directive the first counts (section 4.2.1).
+fn set_first<T>(slot: &mut Option<T>, value: T) {
+    slot.get_or_insert(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(lines: &[&str]) -> ResponseControl {
+        let mut fields = Fields::new();
+        for line in lines {
+            fields.push("Cache-Control", line);
+        }
+        ResponseControl::parse(&fields)
+    }
+
+    fn request(lines: &[(&str, &str)]) -> RequestControl {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.push(name, value);
+        }
+        RequestControl::parse(&fields)
+    }
+
+    const fn secs(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// RFC 9111 sections 1.2.2, 4.2.1, 5.2, 5.2.2.1.
+    #[test]
+    fn max_age_is_read_in_every_spelling() {
+        const LONG: u64 = u32::MAX as u64;
+        let cases: &[(&[&str], Option<Duration>)] = &[
+            (&["max-age=3600"], secs(3600)),
+            (&["MaX-aGe=3600"], secs(3600)),
+            (&["max-age=\"3600\""], secs(3600)),
+            (&["max-age=003600"], secs(3600)),
+            (&["foobar, max-age=3600"], secs(3600)),
+            (&[" , ,max-age=3600,,"], secs(3600)),
+            (&["foo=\"a, b\" , max-age=1"], secs(1)),
+            (&["public", "max-age=5"], secs(5)),
+            // Overflow is very long.
+            (&["max-age=2147483648"], secs(2_147_483_648)),
+            (&["max-age=99999999999"], secs(LONG)),
+            (&["max-age=99999999999999999999999999"], secs(LONG)),
+            // Invalid is stale.
+            (&["max-age=-3600"], secs(0)),
+            (&["max-age=3600.5"], secs(0)),
+            (&["max-age='3600'"], secs(0)),
+            (&["max-age=a3600"], secs(0)),
+            (&["max-age=3600a"], secs(0)),
+            (&["max-age=+1"], secs(0)),
+            (&["max-age"], secs(0)),
+            (&["max-age="], secs(0)),
+            (&["max-age =3600"], secs(0)),
+            (&["max-age= 3600"], secs(0)),
+            (&["max-age=\"36 00\""], secs(0)),
+            // The first counts.
+            (&["max-age=1800, max-age=1"], secs(1800)),
+            (&["max-age=1", "max-age=1800"], secs(1)),
+            (&["max-age=x, max-age=1800"], secs(0)),
+            // Not hidden in, and not hidden by, quoted strings.
+            (&["extension=\"max-age=3600\", max-age=1"], secs(1)),
+            (&["max-age=1, extension=\"max-age=3600\""], secs(1)),
+            (&["extension=\"max-age=3600\""], None),
+            (&["extension=\"open, max-age=1"], secs(1)),
+            (&["x-max-age=3600"], None),
+            (&[], None),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(response(lines).max_age, *expected, "{lines:?}");
+        }
+    }
+
+    /// RFC 9111 sections 5.2.2.2 to 5.2.2.10, RFC 5861, RFC 8246.
+    #[test]
+    fn every_response_directive_is_read() {
+        let control = response(&[
+            "No-StOrE, no-cache, private, public, must-revalidate, proxy-revalidate",
+            "must-understand, immutable, s-maxage=7, stale-while-revalidate=8, stale-if-error=9",
+        ]);
+        let expected = ResponseControl {
+            s_maxage: secs(7),
+            max_age: None,
+            stale_while_revalidate: secs(8),
+            stale_if_error: secs(9),
+            no_store: true,
+            no_cache: true,
+            private: true,
+            public: true,
+            must_revalidate: true,
+            proxy_revalidate: true,
+            must_understand: true,
+            immutable: true,
+            targeted: false,
+            withheld: Vec::new(),
+        };
+        assert_eq!(control, expected);
+        assert!(control.forbids_stale() && control.shares_authorized());
+    }
+
+    #[test]
+    fn a_restriction_holds_with_an_odd_argument_and_a_permission_does_not() {
+        let control = response(&["no-store=1, must-revalidate=\"x\", public=1, immutable=yes"]);
+        assert!(control.no_store && control.must_revalidate);
+        assert!(!control.public && !control.immutable);
+        assert!(response(&["no-store =x"]).no_store);
+        let control = response(&["stale-while-revalidate=x, stale-if-error=1.5"]);
+        assert_eq!((control.stale_while_revalidate, control.stale_if_error), (secs(0), secs(0)));
+    }
+
+    /// RFC 9111 sections 5.2.2.4 and 5.2.2.7.
+    #[test]
+    fn a_field_list_withholds_fields_and_nothing_else() {
+        let cases: &[(&str, bool, &[&str])] = &[
+            ("no-cache=\"a\"", false, &["a"]),
+            ("no-cache=\"a, b\"", false, &["a", "b"]),
+            ("private=\"Set-Cookie\"", false, &["Set-Cookie"]),
+            ("no-cache=a", false, &["a"]),
+            ("no-cache=\"\"", true, &[]),
+            ("no-cache=", true, &[]),
+            ("private=\"(,)\"", true, &[]),
+            ("no-cache=\"a\", no-cache", true, &["a"]),
+            ("no-cache", true, &[]),
+        ];
+        for (line, whole, names) in cases {
+            let control = response(&[line]);
+            assert_eq!(control.no_cache || control.private, *whole, "{line}");
+            let expected: Vec<Box<[u8]>> = names.iter().map(|n| n.as_bytes().into()).collect();
+            assert_eq!(control.withheld, expected, "{line}");
+        }
+        assert!(response(&["private=\"Set-Cookie\""]).withholds(b"set-cookie"));
+    }
+
+    /// RFC 9111 section 5.2.1.
+    #[test]
+    fn every_request_directive_is_read() {
+        let control = request(&[(
+            "cache-control",
+            "max-age=1, MIN-FRESH=2, max-stale=\"3\", stale-if-error=4, no-cache, no-store, \
+             only-if-cached",
+        )]);
+        let expected = RequestControl {
+            max_age: secs(1),
+            min_fresh: secs(2),
+            max_stale: secs(3),
+            stale_if_error: secs(4),
+            no_cache: true,
+            no_store: true,
+            only_if_cached: true,
+        };
+        assert_eq!(control, expected);
+    }
+
+    #[test]
+    fn a_malformed_request_number_demands_the_most() {
+        let control = request(&[("Cache-Control", "max-age=x, min-fresh=-1, max-stale=1.5")]);
+        assert_eq!(control.max_age, secs(0));
+        assert_eq!(control.min_fresh, Some(Duration::MAX));
+        assert_eq!(control.max_stale, secs(0));
+        assert_eq!(request(&[("Cache-Control", "max-stale")]).max_stale, Some(Duration::MAX));
+    }
+
+    /// RFC 9111 section 5.4.
+    #[test]
+    fn pragma_counts_only_without_cache_control() {
+        assert!(request(&[("Pragma", "No-Cache")]).no_cache);
+        assert!(request(&[("Pragma", "x, no-cache")]).no_cache);
+        assert!(!request(&[("Pragma", "unrecognised")]).no_cache);
+        assert!(!request(&[("Pragma", "no-cache"), ("Cache-Control", "max-age=9")]).no_cache);
+        let mut fields = Fields::new();
+        fields.push("Pragma", "no-cache");
+        assert!(!ResponseControl::parse(&fields).no_cache);
+    }
+}

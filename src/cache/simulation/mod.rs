@@ -1,0 +1,281 @@
+//! A seeded simulation: random origins, clients and clocks against the policy, with the smallest
+//! cache around it that can work.
+//!
+//! The origin knows what it meant (`origin::Truth`), not only what it wrote, so that the judge
+//! never asks the code under test. Each answer from the store is judged (`judge`): was it allowed
+//! to be stored, is it fresh or may it be stale, is it the right variant, is it this client's, does
+//! its age only grow. A seed replays a run.
+
+mod judge;
+mod origin;
+
+use std::collections::HashMap;
+
+use crate::base::Wall;
+use crate::cache::facts::{Exchange, Facts};
+use crate::cache::reason::Reason;
+use crate::cache::request::RequestFacts;
+use crate::cache::reuse::{Reuse, reuse, stale_on_error};
+use crate::cache::sample::{NOW, secs};
+use crate::cache::settings::Settings;
+use crate::cache::simulation::judge::{How, Judge};
+use crate::cache::simulation::origin::{Answer, Client, Origin, Random, Truth};
+use crate::cache::storable::{storable, stored_fields};
+use crate::cache::update::{Keep, update};
+use crate::cache::validate::{conditional_request, selects, unconditional_request};
+use crate::cache::vary::{AcceptEncoding, Vary, VarySpec, secondary_key_of};
+use crate::cache::{invalidates, reuse::is_error};
+use crate::http::{Fields, Method};
+
+/// A stored response, with what its origin meant by it.
+#[derive(Clone)]
+struct Stored {
+    fields: Fields,
+    facts: Facts,
+    truth: Truth,
+}
+
+/// The cache around the policy: one spec for each URI, one response for each key.
+struct World {
+    random: Random,
+    now: Wall,
+    settings: Settings,
+    origin: Origin,
+    specs: HashMap<usize, Option<VarySpec>>,
+    stored: HashMap<(usize, Vec<u8>), Stored>,
+    judge: Judge,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let settings = Settings {
+            ttl: secs(random.pick(&[0, 30, 300])),
+            negative_ttl: secs(random.pick(&[0, 10])),
+            stale_if_error: secs(random.pick(&[0, 60])),
+            stale_while_revalidate: secs(random.pick(&[0, 20])),
+            offline: random.one_in(4),
+            ..Settings::default()
+        };
+        Self {
+            random,
+            now: NOW,
+            settings,
+            origin: Origin::default(),
+            specs: HashMap::new(),
+            stored: HashMap::new(),
+            judge: Judge::default(),
+        }
+    }
+
+    fn step(&mut self) {
+        self.now = self.now.plus(std::time::Duration::from_millis(self.random.below(20_000)));
+        if self.random.one_in(10) {
+            self.origin.up = !self.origin.up || self.random.one_in(2);
+        }
+        let client = Client::random(&mut self.random);
+        if self.random.one_in(12) {
+            self.unsafe_request(client.uri);
+        } else {
+            self.get(&client);
+        }
+    }
+
+    /// RFC 9111 section 4.4.
+    fn unsafe_request(&mut self, uri: usize) {
+        let status = self.random.pick(&[200, 204, 303, 404, 500]);
+        if invalidates(&Method::Post, status) {
+            self.stored.retain(|(stored, _), _| *stored != uri);
+            self.judge.invalidated(uri, self.origin.responses);
+        }
+        if status < 400 {
+            self.origin.change(uri);
+            self.judge.must_be_newer(uri, self.origin.responses);
+        }
+    }
+
+    fn get(&mut self, client: &Client) {
+        let request = RequestFacts::parse(&Method::Get, &client.fields);
+        if let Err(reason) = request.lookup(&self.settings) {
+            self.judge.counts.bypassed += 1;
+            assert_eq!(reason, Reason::RequestNoStore);
+            return;
+        }
+        let key = self.key(client);
+        let Some(stored) = self.stored.get(&key).cloned() else {
+            return match request.forward() {
+                Ok(()) => {
+                    self.judge.may_ask(client);
+                    self.fetch(client, &request);
+                }
+                Err(_) => self.judge.counts.refused += 1,
+            };
+        };
+        match reuse(&request, &stored.facts, &self.settings, self.now) {
+            Reuse::Fresh => self.serve(client, &stored, How::Fresh),
+            Reuse::Stale(_) => self.serve(client, &stored, How::MaxStale),
+            Reuse::StaleWhileRevalidate => {
+                self.serve(client, &stored, How::WhileRevalidate);
+                self.validate(client, &request, &stored, None);
+            }
+            Reuse::Validate(_) => {
+                self.judge.may_ask(client);
+                self.validate(client, &request, &stored, Some(()));
+            }
+            Reuse::Refuse(reason) => {
+                assert_eq!(reason, Reason::OnlyIfCached);
+                self.judge.counts.refused += 1;
+            }
+            Reuse::Bypass(reason) => panic!("looked up in spite of {reason:?}"),
+        }
+    }
+
+    /// Asks the origin about what is stored; `client_waits` is none for a background refresh.
+    fn validate(
+        &mut self,
+        client: &Client,
+        request: &RequestFacts,
+        stored: &Stored,
+        client_waits: Option<()>,
+    ) {
+        let mut fields = client.fields.clone();
+        conditional_request(&mut fields, &stored.fields, self.now);
+        let (answer, exchange) = self.ask(client, &fields);
+        match answer {
+            Some(answer) if answer.head.status == 304 => {
+                if selects(&stored.fields, &answer.head, self.now) {
+                    self.apply_304(client, request, stored, &answer, exchange);
+                } else {
+                    assert!(!answer.about(stored), "a 304 about the stored response was refused");
+                    self.judge.counts.other_variant += 1;
+                    self.fetch(client, request);
+                }
+            }
+            Some(answer) if !is_error(answer.head.status) => {
+                self.store(client, request, &answer, exchange);
+            }
+            _ if client_waits.is_some() => self.fail(client, request, stored),
+            _ => {}
+        }
+    }
+
+    fn apply_304(
+        &mut self,
+        client: &Client,
+        request: &RequestFacts,
+        stored: &Stored,
+        answer: &Answer,
+        exchange: Exchange,
+    ) {
+        assert!(answer.about(stored), "a 304 about another response was taken for this one");
+        let (status, fields) = (stored.truth.status, &stored.fields);
+        let updated = update(request, status, fields, &answer.head, exchange, &self.settings);
+        self.judge.counts.updated += 1;
+        let key = self.key(client);
+        match updated.keep {
+            Keep::Replace => {
+                let truth = stored.truth.updated_by(answer.truth.clone());
+                let renewed = Stored { fields: updated.fields, facts: updated.facts, truth };
+                self.insert(client, renewed);
+            }
+            Keep::Leave(_) => {}
+            Keep::Remove(_) => {
+                self.stored.remove(&key);
+            }
+        }
+    }
+
+    /// The origin failed: 4.2.4 and 4.3.3.
+    fn fail(&mut self, client: &Client, request: &RequestFacts, stored: &Stored) {
+        if stale_on_error(request, &stored.facts, &self.settings, self.now).is_ok() {
+            self.serve(client, stored, How::OnError);
+        } else {
+            self.judge.counts.failed += 1;
+        }
+    }
+
+    fn fetch(&mut self, client: &Client, request: &RequestFacts) {
+        let mut fields = client.fields.clone();
+        unconditional_request(&mut fields);
+        let (answer, exchange) = self.ask(client, &fields);
+        if let Some(answer) = answer {
+            assert_ne!(answer.head.status, 304, "an unconditional request got a 304");
+            self.store(client, request, &answer, exchange);
+        }
+    }
+
+    fn ask(&mut self, client: &Client, fields: &Fields) -> (Option<Answer>, Exchange) {
+        let requested = self.now;
+        self.now = self.now.plus(std::time::Duration::from_millis(self.random.below(3_000)));
+        let exchange = Exchange { requested, responded: self.now };
+        (self.origin.answer(client, fields, exchange, &mut self.random), exchange)
+    }
+
+    fn store(
+        &mut self,
+        client: &Client,
+        request: &RequestFacts,
+        answer: &Answer,
+        exchange: Exchange,
+    ) {
+        match storable(request, &answer.head, exchange, &self.settings) {
+            Ok(facts) => {
+                self.judge.counts.stored += 1;
+                let fields = stored_fields(&answer.head, exchange);
+                self.insert(client, Stored { fields, facts, truth: answer.truth.clone() });
+            }
+            Err(reason) => {
+                self.judge.not_stored(reason);
+            }
+        }
+    }
+
+    fn insert(&mut self, client: &Client, stored: Stored) {
+        let spec = match Vary::of(&stored.fields) {
+            Vary::None => None,
+            Vary::On(spec) => Some(spec),
+            other => panic!("stored in spite of {other:?}"),
+        };
+        self.specs.insert(client.uri, spec);
+        let key = self.key(client);
+        self.stored.insert(key, stored);
+    }
+
+    fn key(&self, client: &Client) -> (usize, Vec<u8>) {
+        let mut key = Vec::new();
+        if let Some(Some(spec)) = self.specs.get(&client.uri) {
+            key.extend_from_slice(spec.as_str().as_bytes());
+            key.push(b'\n');
+            secondary_key_of(spec, AcceptEncoding::Selects, &client.fields, &mut key);
+        }
+        (client.uri, key)
+    }
+
+    fn serve(&mut self, client: &Client, stored: &Stored, how: How) {
+        self.judge.served(client, stored, how, &self.settings, self.now);
+    }
+}
+
+fn run(seed: u64, steps: usize) -> judge::Counts {
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.judge.counts
+}
+
+#[test]
+fn no_answer_breaks_a_rule_whatever_origin_client_and_clock_do() {
+    let mut total = judge::Counts::default();
+    for seed in 0..150 {
+        let counts = std::panic::catch_unwind(|| run(seed, 400));
+        total.add(&counts.unwrap_or_else(|_| panic!("replay with run({seed}, 400)")));
+    }
+    // A world in which little happens proves little.
+    total.assert_everything_happened();
+}
+
+#[test]
+fn a_seed_replays_its_run() {
+    assert_eq!(run(7, 300), run(7, 300));
+}
