@@ -1,3 +1,7 @@
 //! The command `apiproxyd`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    apiproxyd::cli::main(std::env::args_os())
+}

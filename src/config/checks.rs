@@ -1,13 +1,14 @@
 //! Checks across fields, once each is known to be of its type and within its range.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use crate::config::node::quoted;
 use crate::config::reader::{Reader, Sources};
 use crate::config::resolved::Settings;
-use crate::config::settings::RouteSettings;
 use crate::config::words::Backend;
+use crate::route::Upstream;
+use crate::ssrf::{Reach, Refusal};
 
 /// Reports everything that single fields cannot show.
 pub(super) fn check(settings: &Settings, reader: &mut Reader<'_>, sources: &Sources<'_>) {
@@ -98,82 +99,54 @@ fn cache(settings: &Settings, reader: &mut Reader<'_>) {
         let remedy = "write a whole path such as \"/var/cache/apiproxyd/cache.db\"";
         report(reader, "cache.path", what, remedy);
     }
-    if cache.memory_cache_enabled && cache.memory_cache_max_object > cache.memory_cache_max_bytes {
-        let what = "larger than cache.memory_cache_max_bytes";
-        report(reader, "cache.memory_cache_max_object", what, "make it at most as large");
-    }
 }
 
+/// What the guard would refuse at every request is refused at start.
 fn upstreams(settings: &Settings, reader: &mut Reader<'_>) {
-    let security = &settings.security;
-    if let Some(hosts) = &security.allowed_upstream_hosts {
-        for host in hosts.iter().filter(|host| !is_host_pattern(host)) {
-            let what = format!("{} is no host", quoted(host));
-            let remedy = "write a name or address without scheme, port and path";
-            report(reader, "security.allowed_upstream_hosts", what, remedy);
-        }
-    }
-    if !security.ssrf_protection_enabled {
-        return;
-    }
     let urls = settings.routes.iter().enumerate().filter_map(|(index, route)| {
-        let RouteSettings { entry_point, .. } = route;
-        entry_point.as_ref().map(|url| (format!("routes[{index}].entry_point"), url))
+        let url = route.entry_point.as_ref();
+        url.map(|url| (format!("routes[{index}].entry_point"), url))
     });
     let first = ("entry_point".to_owned(), &settings.endpoints.entry_point);
     for (path, url) in std::iter::once(first).chain(urls) {
-        let Ok(upstream) = crate::route::Upstream::parse(url) else { continue };
+        let Ok(upstream) = Upstream::parse(url) else { continue };
         let host = upstream.host();
-        if security.block_private_ips && is_private(host) {
-            let what = format!(
-                "{} is not a public address and security.block_private_ips is on: every request \
-                 would be refused",
-                quoted(host)
-            );
-            let remedy =
-                "start with --allow-private-upstream, or set security.block_private_ips to false";
-            report(reader, &path, what, remedy);
-        }
-        let allowed = security.allowed_upstream_hosts.as_ref();
-        if allowed.is_some_and(|hosts| !hosts.iter().any(|it| host_matches(it, host))) {
-            let what = format!("{} is not among security.allowed_upstream_hosts", quoted(host));
-            report(reader, &path, what, "add it there, or remove that list");
+        let checked = settings.ssrf.check_url(upstream.scheme().as_str(), host, upstream.port());
+        // RFC 6761 section 6.3: the one name whose address is known without asking.
+        let local = settings.ssrf.enabled
+            && settings.ssrf.block_private
+            && (host == "localhost" || host.ends_with(".localhost"));
+        match checked {
+            Ok(()) if local => report(reader, &path, private(host), ALLOW_PRIVATE),
+            Ok(()) => {}
+            Err(Refusal::Address(class)) if class.reach() == Reach::Private => {
+                report(reader, &path, private(host), ALLOW_PRIVATE);
+            }
+            Err(Refusal::HostNotAllowed) => {
+                if reader.is_sound("security.allowed_upstream_hosts") {
+                    let what =
+                        format!("{} is not in security.allowed_upstream_hosts", quoted(host));
+                    report(reader, &path, what, "add it there, or remove that list");
+                }
+            }
+            Err(refusal) => {
+                let what = format!("{}: {refusal}", quoted(host));
+                report(reader, &path, what, "write another URL");
+            }
         }
     }
 }
 
-fn is_host_pattern(text: &str) -> bool {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    let bare = name.trim_matches(['[', ']']);
-    bare.parse::<IpAddr>().is_ok()
-        || (!name.is_empty()
-            && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it)))
+fn private(host: &str) -> String {
+    format!(
+        "{} is not a public address and security.block_private_ips is on, so that every request \
+         would be refused",
+        quoted(host)
+    )
 }
 
-fn host_matches(pattern: &str, host: &str) -> bool {
-    let pattern = pattern.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
-    match pattern.strip_prefix("*.") {
-        Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
-        None => pattern == host,
-    }
-}
-
-/// Whether a host is known, without asking anybody, to be refused by `block_private_ips`.
-fn is_private(host: &str) -> bool {
-    match host.parse::<IpAddr>().map(|it| it.to_canonical()) {
-        Ok(IpAddr::V4(it)) => {
-            it.is_loopback() || it.is_private() || it.is_link_local() || it.is_unspecified()
-        }
-        Ok(IpAddr::V6(it)) => {
-            it.is_loopback()
-                || it.is_unspecified()
-                || it.is_unique_local()
-                || it.is_unicast_link_local()
-        }
-        // RFC 6761 section 6.3.
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
-    }
-}
+const ALLOW_PRIVATE: &str =
+    "start with --allow-private-upstream, or set security.block_private_ips to false";
 
 fn secrets(settings: &Settings, reader: &mut Reader<'_>) {
     let security = &settings.security;
@@ -207,10 +180,16 @@ fn notes(settings: &Settings, reader: &mut Reader<'_>) {
     if cache.backend == Backend::None && !cache.memory_cache_enabled {
         reader.note("cache", "both tiers are off: nothing is cached");
     }
+    if cache.memory_cache_enabled && cache.memory_cache_max_bytes == 0 {
+        reader.note("cache.memory_cache_max_bytes", "0: nothing fits into the first tier");
+    }
     if !security.ssrf_protection_enabled {
         reader.note("security.ssrf_protection_enabled", "off: upstream addresses go unchecked");
     }
-    if security.trusted_proxies.iter().any(|it| it.prefix_len() == 0) {
+    // Documentation addresses (RFC 5737): only a network as wide as everything has all three.
+    let strangers = [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1]];
+    let trusts = |it: [u8; 4]| security.trusted_proxies.contains(IpAddr::V4(Ipv4Addr::from(it)));
+    if strangers.into_iter().all(trusts) {
         let text = "trusts everybody: any client can claim any address";
         reader.note("security.trusted_proxies", text);
     }

@@ -1,18 +1,18 @@
 //! From a JSON value to a field's type, with what is wrong and what to write instead.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
+use crate::cache::Methods;
 use crate::config::cores::Cores;
 use crate::config::node::{Node, quoted};
-use crate::config::row::{Row, Shape, Zero};
+use crate::config::row::{LARGE, Row, Shape, Zero};
 use crate::config::secret::Secret;
 use crate::config::words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
 use crate::http::Method;
+use crate::limit::TrustedProxies;
 use crate::route::{ApiPrefix, Pattern, PatternSet};
+use crate::ssrf::HostPattern;
 
 /// A type that a field may have.
 pub(super) trait Decode: Sized {
@@ -58,7 +58,11 @@ impl Scope<'_> {
                     "bytes" => " of bytes".to_owned(),
                     unit => format!(" ({unit})"),
                 };
-                format!("a whole number{of} from {min} to {max}")
+                if max >= LARGE {
+                    format!("a whole number{of}, at least {min}")
+                } else {
+                    format!("a whole number{of} from {min} to {max}")
+                }
             }
             Shape::Share => "a number from 0 to 1".to_owned(),
             Shape::Text | Shape::TextOrEmpty | Shape::Path | Shape::Secret => "a string".to_owned(),
@@ -139,7 +143,7 @@ macro_rules! decode_whole {
     )*};
 }
 
-decode_whole!(u64, u32, u16, usize);
+decode_whole!(u64, u32, u16, u8, usize);
 
 impl Decode for Duration {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
@@ -222,38 +226,46 @@ impl Decode for Vec<String> {
     }
 }
 
-impl Decode for Vec<Method> {
+impl Decode for Methods {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
-        let mut methods = Self::new();
+        let mut methods = Self { get: false, head: false, post: false, query: false };
         for text in Vec::<String>::decode(node, scope)? {
-            let method = Method::from_bytes(text.as_bytes());
-            let method = method.filter(|it| CACHEABLE.contains(it)).ok_or_else(|| {
-                let what = format!("{} is not a method that can be cached", quoted(&text));
-                Wrong::new(what, "write some of \"GET\", \"HEAD\", \"POST\", \"QUERY\"")
-            })?;
-            if !methods.contains(&method) {
-                methods.push(method);
+            match Method::from_bytes(text.as_bytes()) {
+                Some(Method::Get) => methods.get = true,
+                Some(Method::Head) => methods.head = true,
+                Some(Method::Post) => methods.post = true,
+                Some(Method::Query) => methods.query = true,
+                _ => {
+                    let what = format!("{} is not a method that can be cached", quoted(&text));
+                    let remedy = "write some of \"GET\", \"HEAD\", \"POST\", \"QUERY\"";
+                    return Err(Wrong::new(what, remedy));
+                }
             }
         }
         Ok(methods)
     }
 }
 
-/// Methods whose answers a configuration may ask to store.
-const CACHEABLE: &[Method] = &[Method::Get, Method::Head, Method::Post, Method::Query];
-
-impl Decode for Vec<IpNet> {
+impl Decode for TrustedProxies {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
-        Vec::<String>::decode(node, scope)?
-            .iter()
-            .map(|text| {
-                let one = || text.parse::<IpAddr>().map(IpNet::from);
-                text.parse().or_else(|_| one()).map_err(|_| {
-                    let what = format!("{} is not a network", quoted(text));
-                    Wrong::new(what, "write an address and prefix length such as \"10.0.0.0/8\"")
-                })
+        let texts = Vec::<String>::decode(node, scope)?;
+        Self::parse(&texts).map_err(|(index, fault)| {
+            let found = texts.get(index).map(|it| quoted(it)).unwrap_or_default();
+            Wrong::new(format!("item {index}: {found} is no network"), fault.to_string())
+        })
+    }
+}
+
+impl Decode for Vec<HostPattern> {
+    fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
+        let texts = Vec::<String>::decode(node, scope)?;
+        let pattern = |text: &String| {
+            HostPattern::parse(text).map_err(|fault| {
+                let what = format!("{} is no host", quoted(text));
+                Wrong::new(what, format!("{fault} (no scheme, port or path)"))
             })
-            .collect()
+        };
+        texts.iter().map(pattern).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::decode::{Decode, Scope, Wrong};
 use crate::config::node::Node;
+use crate::limit::Quota;
 
 /// One client's key. The key itself is not kept: what a client sends is hashed and compared.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct ClientKey {
     pub per_minute: Option<u32>,
     /// Instead of `security.rate_limit_burst`.
     pub burst: Option<u32>,
+    /// What comes of both and the general limits; `None` for no limit.
+    pub quota: Option<Quota>,
 }
 
 /// Digests of short keys can be guessed: they are not printed either.
@@ -58,7 +61,7 @@ impl Decode for ClientKeys {
 
 fn client_key(index: usize, item: &Node) -> Result<ClientKey, Wrong> {
     let name = format!("key-{}", index + 1);
-    let mut key = ClientKey { name, digest: [0; 32], per_minute: None, burst: None };
+    let mut key = ClientKey { name, digest: [0; 32], per_minute: None, burst: None, quota: None };
     let mut text = None;
     match item {
         Node::Text(only) => text = Some(only),
@@ -151,6 +154,7 @@ fn unhex(hex: &str) -> Option<[u8; 32]> {
 /// A list of keys from a secret's text: an environment variable's, or a file's with `#` comments.
 pub(super) fn listed(text: &str, gap: char) -> Node {
     let keys = text.split(gap).map(str::trim);
-    let keys = keys.filter(|it| !it.is_empty() && !(gap == '\n' && it.starts_with('#')));
+    let comment = |it: &str| gap == '\n' && it.starts_with('#');
+    let keys = keys.filter(|it| !it.is_empty() && !comment(it));
     Node::List(keys.map(|it| Node::Text(it.to_owned())).collect())
 }

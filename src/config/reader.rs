@@ -221,6 +221,10 @@ impl<'a> Reader<'a> {
         if row.shape == Shape::Objects || row.path.contains('[') {
             return self.fault(&item.flag, "a list of objects", "write it in the file");
         }
+        if item.node == Node::Null {
+            self.given.remove(&item.path);
+            return;
+        }
         let origin = Origin::CommandLine(item.flag.clone());
         self.given.insert(item.path.clone(), Given { node: item.node.clone(), origin });
     }
@@ -257,7 +261,6 @@ impl<'a> Reader<'a> {
             let node = row.preset.node();
             let value = T::decode(&node, &scope).unwrap_or_default();
             if row.preset.node() != Node::Null || self.index.is_none() {
-                let node = if row.is_secret() { Node::Text(String::new()) } else { node };
                 self.shown.push(Shown { path, node, origin: Origin::Default });
             }
             return value;
@@ -277,7 +280,7 @@ impl<'a> Reader<'a> {
                 T::decode(&row.preset.node(), &scope).unwrap_or_default()
             }
         };
-        let node = if row.is_secret() { Node::Text("***".to_owned()) } else { node };
+        let node = masked(row, node);
         self.shown.push(Shown { path, node, origin });
         value
     }
@@ -379,6 +382,17 @@ impl<'a> Reader<'a> {
     pub(super) fn close(self) -> (Vec<Fault>, Vec<Note>, Vec<Shown>) {
         debug_assert!(self.given.is_empty(), "fields that no group reads: {:?}", self.given.keys());
         (self.faults, self.notes, self.shown)
+    }
+}
+
+/// What is shown of a value.
+fn masked(row: &Row, node: Node) -> Node {
+    let mask = || Node::Text("***".to_owned());
+    match (row.shape, node) {
+        (Shape::Secret, _) => mask(),
+        (Shape::Keys, Node::List(items)) => Node::List(items.iter().map(|_| mask()).collect()),
+        (Shape::Keys, _) => mask(),
+        (_, node) => node,
     }
 }
 

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use crate::breaker;
+use crate::cache;
 use crate::config::node::quoted;
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
 use crate::config::settings::{
-    Cache, Client, Endpoints, Groups, Log, RouteSettings, Security, Server,
+    Cache, Client, Endpoints, Groups, Log, PER_MINUTE_MAX, RouteSettings, Security, Server,
 };
-use crate::http::Method;
+use crate::limit::Quota;
 use crate::route::{RouteFault, Routes, RoutesBuilder, Strip, Upstream, UpstreamFault, UpstreamId};
+
+use crate::ssrf::{self, HostPattern};
 
 /// A validated configuration. Immutable; a reload builds another one.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +40,15 @@ pub struct Settings {
     /// What holds for a path: the first for paths without a route of their own, the others for
     /// `routes` in their order. Nothing is left to inherit.
     pub policies: Vec<RoutePolicy>,
+    /// Limit of one address; `None` for none.
+    pub address_quota: Option<Quota>,
+    /// Limit of one API key that has no quota of its own; `None` for none.
+    pub key_quota: Option<Quota>,
+    /// For every upstream.
+    pub breaker: breaker::Settings,
+    /// For every connection to an upstream. Without `allowed_upstream_hosts` the hosts are those
+    /// of `upstreams`.
+    pub ssrf: ssrf::Policy,
 }
 
 /// One upstream.
@@ -48,20 +61,11 @@ pub struct UpstreamSettings {
 }
 
 /// What one route or the general settings say about a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoutePolicy {
-    /// Heuristic lifetime.
-    pub ttl: Duration,
-    /// Lifetime whatever the origin says.
-    pub force_ttl: Option<Duration>,
-    /// Lifetime of 404 and 410 without explicit freshness; zero stores none.
-    pub negative_ttl: Duration,
-    /// How long past its freshness an answer may replace an error.
-    pub stale_if_error: Duration,
-    /// How long past its freshness an answer is served while it is renewed.
-    pub stale_while_revalidate: Duration,
-    /// Methods that are cached.
-    pub methods: Vec<Method>,
+    /// For the cache policy. `offline` is false: whether a path is an offline endpoint is asked
+    /// of `endpoints.offline_endpoints`.
+    pub cache: cache::Settings,
     /// Leave the query string out of the key.
     pub ignore_query: bool,
     /// For a whole exchange with the upstream.
@@ -70,11 +74,11 @@ pub struct RoutePolicy {
 
 impl Settings {
     /// Inherits, numbers and parses. Faults go to the reader; what is built then is never used.
-    pub(super) fn resolve(groups: Groups, reader: &mut Reader<'_>) -> Self {
+    pub(super) fn resolve(mut groups: Groups, reader: &mut Reader<'_>) -> Self {
         let general = RoutePolicy::general(&groups);
         let mut upstreams = Vec::new();
         let mut table = RoutesBuilder::new();
-        let mut policies = vec![general.clone()];
+        let mut policies = vec![general];
         let key = groups.endpoints.api_key.clone();
         let first = parse_upstream(&groups.endpoints.entry_point, "entry_point", reader)
             .map(|upstream| add_upstream(&mut upstreams, upstream, key))
@@ -85,7 +89,7 @@ impl Settings {
             let overrides = u16::try_from(policies.len()).unwrap_or(u16::MAX);
             policies.push(general.overridden(route));
             let strip = if route.strip_prefix { Strip::Prefix } else { Strip::Keep };
-            root |= route.prefix == "/";
+            root |= route.prefix.trim_end_matches('/').is_empty();
             add_route(&mut table, index, route, (id, overrides, strip), reader);
         }
         if groups.routes.len() >= ROUTES_MAX {
@@ -96,9 +100,29 @@ impl Settings {
         if !root && table.add("", first, 0, Strip::Keep).is_err() {
             debug_assert!(false, "a second route covers everything");
         }
-        let Groups { server, endpoints, routes, cache, security, client, log } = groups;
-        let table = table.build();
-        Self { server, endpoints, routes, cache, security, client, log, upstreams, table, policies }
+        let (address_quota, key_quota) = quotas(&mut groups.security, reader);
+        let breaker = breaker::Settings {
+            enabled: groups.client.circuit_breaker_enabled,
+            threshold: groups.client.circuit_breaker_threshold,
+            timeout: groups.client.circuit_breaker_timeout,
+            half_open: groups.client.circuit_breaker_half_open,
+        };
+        Self {
+            ssrf: ssrf_policy(&groups.security, &upstreams),
+            server: groups.server,
+            endpoints: groups.endpoints,
+            routes: groups.routes,
+            cache: groups.cache,
+            security: groups.security,
+            client: groups.client,
+            log: groups.log,
+            upstreams,
+            table: table.build(),
+            policies,
+            address_quota,
+            key_quota,
+            breaker,
+        }
     }
 
     /// What holds for a resolved route: `overrides` of [`route::Route`](crate::route::Route).
@@ -121,28 +145,75 @@ impl RoutePolicy {
     fn general(groups: &Groups) -> Self {
         let cache = &groups.cache;
         Self {
-            ttl: cache.ttl,
-            force_ttl: None,
-            negative_ttl: cache.negative_ttl,
-            stale_if_error: cache.stale_if_error,
-            stale_while_revalidate: cache.stale_while_revalidate,
-            methods: cache.methods.clone(),
+            cache: cache::Settings {
+                ttl: cache.ttl,
+                negative_ttl: cache.negative_ttl,
+                force_ttl: None,
+                stale_if_error: cache.stale_if_error,
+                stale_while_revalidate: cache.stale_while_revalidate,
+                last_modified_percent: cache.last_modified_percent,
+                offline: false,
+                methods: cache.methods,
+            },
             ignore_query: false,
             request_timeout: groups.client.request_timeout,
         }
     }
 
     fn overridden(&self, route: &RouteSettings) -> Self {
+        let general = self.cache;
         Self {
-            ttl: route.ttl.unwrap_or(self.ttl),
-            force_ttl: route.force_ttl,
-            negative_ttl: self.negative_ttl,
-            stale_if_error: route.stale_if_error.unwrap_or(self.stale_if_error),
-            stale_while_revalidate: self.stale_while_revalidate,
-            methods: route.methods.clone().unwrap_or_else(|| self.methods.clone()),
+            cache: cache::Settings {
+                ttl: route.ttl.unwrap_or(general.ttl),
+                force_ttl: route.force_ttl,
+                stale_if_error: route.stale_if_error.unwrap_or(general.stale_if_error),
+                methods: route.methods.unwrap_or(general.methods),
+                ..general
+            },
             ignore_query: route.ignore_query,
             request_timeout: route.request_timeout.unwrap_or(self.request_timeout),
         }
+    }
+}
+
+/// The quotas of addresses and keys; gives each client's key its own where it has one.
+fn quotas(security: &mut Security, reader: &mut Reader<'_>) -> (Option<Quota>, Option<Quota>) {
+    if !security.rate_limit_enabled {
+        return (None, None);
+    }
+    let burst = security.rate_limit_burst;
+    let mut quota = |per_minute: u32, burst: u32, path: &str| {
+        if u64::from(per_minute) >= PER_MINUTE_MAX {
+            return None;
+        }
+        Quota::new(per_minute, burst)
+            .inspect_err(|fault| {
+                let what = format!("{per_minute} per minute and a burst of {burst} do not go");
+                reader.fault(path, what, fault.to_string());
+            })
+            .ok()
+    };
+    let address = quota(security.rate_limit_per_ip, burst, "security.rate_limit_per_ip");
+    let general = quota(security.rate_limit_per_key, burst, "security.rate_limit_per_key");
+    for key in &mut security.client_api_keys.0 {
+        let per_minute = key.per_minute.unwrap_or(security.rate_limit_per_key);
+        key.quota = match (key.per_minute, key.burst) {
+            (None, None) => general,
+            (_, own) => quota(per_minute, own.unwrap_or(burst), "security.client_api_keys"),
+        };
+    }
+    (address, general)
+}
+
+fn ssrf_policy(security: &Security, upstreams: &[UpstreamSettings]) -> ssrf::Policy {
+    let own = || {
+        // A host that was parsed as part of a URL is a pattern too: a test holds that.
+        upstreams.iter().filter_map(|it| HostPattern::parse(it.upstream.host()).ok()).collect()
+    };
+    ssrf::Policy {
+        enabled: security.ssrf_protection_enabled,
+        block_private: security.block_private_ips,
+        allowed_hosts: Some(security.allowed_upstream_hosts.clone().unwrap_or_else(own)),
     }
 }
 
@@ -209,7 +280,7 @@ fn add_route(
     reader: &mut Reader<'_>,
 ) {
     let path = format!("routes[{index}].prefix");
-    if !reader.is_sound(&path) {
+    if !reader.is_sound(&path) || !reader.is_sound(&format!("routes[{index}]")) {
         return;
     }
     if route.prefix.is_empty() {

@@ -185,7 +185,7 @@ impl Row {
 }
 
 /// Upper ends from here on are "no limit" to a reader.
-const LARGE: u64 = 100_000_000;
+pub(super) const LARGE: u64 = 100_000_000;
 /// Ten years in seconds: the greatest time, and what "no limit" is read as.
 pub(super) const YEARS: u64 = 10 * 365 * 86_400;
 /// 2^60 bytes: the greatest size, and what "no limit" is read as.

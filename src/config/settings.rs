@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
+use crate::cache::Methods;
 use crate::config::cores::Cores;
 use crate::config::headers::{self, SecurityHeaders};
 use crate::config::keys::ClientKeys;
@@ -16,8 +15,9 @@ use crate::config::row::{
 };
 use crate::config::secret::Secret;
 use crate::config::words::{AccessLog, Backend, Driver, LogFormat, LogLevel};
-use crate::http::Method;
+use crate::limit::TrustedProxies;
 use crate::route::{ApiPrefix, PatternSet};
+use crate::ssrf::HostPattern;
 
 /// The groups as they stand in the file, each field of its type and within its range.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,7 @@ group! {
         ttl: Option<Duration> = seconds(0, 0).optional(), "Instead of `cache.ttl`.";
         force_ttl: Option<Duration> = seconds(0, 0).optional(),
             "Lifetime whatever the origin says; no-store and private still hold.";
-        methods: Option<Vec<Method>> = list(&[]).optional(), "Instead of `cache.methods`.";
+        methods: Option<Methods> = list(&[]).optional(), "Instead of `cache.methods`.";
         strip_prefix: bool = flag(false), "Leave the prefix out of the path sent upstream.";
         ignore_query: bool = flag(false), "Leave the query string out of the cache key.";
         stale_if_error: Option<Duration> = seconds(0, 0).optional(),
@@ -157,8 +157,10 @@ group! {
             "How long past its freshness an answer is served while it is renewed.";
         negative_ttl: Duration = seconds(0, 0),
             "Lifetime of 404 and 410 without explicit freshness; 0 stores none.";
-        methods: Vec<Method> = list(&["GET", "HEAD"]),
+        methods: Methods = list(&["GET", "HEAD"]),
             "Methods that are cached; add POST or QUERY to cache by body.";
+        last_modified_percent: u8 = whole(10, 0, 100).unit("%"),
+            "With ttl 0: lifetime as a share of the time since Last-Modified; 0 stores none.";
         sort_query: bool = flag(false), "Sort the query in the cache key.";
         compression_level: u32 = whole(6, 1, 12), "gzip level, 1 fastest.";
         compression_min_size: u64 = bytes(1_024, 0), "Least size that is compressed.";
@@ -186,7 +188,7 @@ group! {
             .memory("for each head that is being read, at most"),
             "Larger request heads get 431.";
         ssrf_protection_enabled: bool = flag(true), "Check every upstream host and address.";
-        allowed_upstream_hosts: Option<Vec<String>> = list(&[]).optional(),
+        allowed_upstream_hosts: Option<Vec<HostPattern>> = list(&[]).optional(),
             "Hosts that may be connected to; null = those of entry_point and routes.";
         block_private_ips: bool = flag(true),
             "Refuse upstreams on private, loopback and other special addresses.";
@@ -202,7 +204,7 @@ group! {
             "File to read `client_api_keys` from, one a line.";
         require_json_body: bool = flag(true),
             "POST, PUT, PATCH: another Content-Type gets 415, malformed JSON 400.";
-        trusted_proxies: Vec<IpNet> = list(&[]),
+        trusted_proxies: TrustedProxies = list(&[]),
             "Networks (CIDR) whose X-Forwarded-For is believed.";
         proxy_protocol: bool = flag(false), "Expect a PROXY header on every connection.";
         allow_encoded_slash: bool = flag(false), "Pass %2F in paths instead of answering 400.";
@@ -251,7 +253,7 @@ group! {
 }
 
 /// A million a second: the greatest rate, and what "no limit" is read as.
-pub const PER_MINUTE_MAX: u64 = 60_000_000;
+pub(super) const PER_MINUTE_MAX: u64 = 60_000_000;
 /// More connections than a process can have descriptors; also what "no limit" is read as.
 const CONNS_MAX: u64 = 1_000_000;
 
@@ -260,5 +262,13 @@ impl Server {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
+    }
+}
+
+impl Client {
+    /// Requests a second to one upstream; `None` for no limit.
+    #[must_use]
+    pub fn pace(&self) -> Option<u32> {
+        Some(self.requests_per_second).filter(|it| u64::from(*it) < CONNS_MAX)
     }
 }
