@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use apiproxyd::base::Wall;
 use apiproxyd::store::{Client, Digest, GetOutcome, Row, StoreHandle};
@@ -105,9 +105,11 @@ pub fn sized_row(name: u32, path: &str, body_bytes: usize) -> Row {
 /// Waits for a condition that another thread or process brings about.
 #[allow(dead_code, reason = "not every test file waits")]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let pause = Duration::from_millis(5);
+    let mut tries = PATIENCE.as_millis() / pause.as_millis();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(tries > 0, "never came true: {what}");
+        tries -= 1;
+        std::thread::sleep(pause);
     }
 }

@@ -1,7 +1,7 @@
 //! The cache file as a file: its folder, mode, lock, and how it is moved aside.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,11 +18,24 @@ const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const MODE_FILE: u32 = 0o600;
 const MODE_FOLDER: u32 = 0o700;
 
-/// Which file a path named when it was opened.
+/// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inode {
     device: u64,
     number: u64,
+}
+
+impl Inode {
+    fn of(meta: &Metadata) -> Self {
+        Self { device: meta.dev(), number: meta.ino() }
+    }
+}
+
+/// A database and the files that belong to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) database: Inode,
+    companions: [Option<Inode>; COMPANIONS.len()],
 }
 
 impl Place {
@@ -80,10 +93,26 @@ impl Place {
         Ok(())
     }
 
-    /// The file that the path names at present.
-    pub(crate) fn inode(&self) -> Result<Inode, Fault> {
+    /// The files that the path and its companions name at present, and the size of the first.
+    pub(crate) fn look(&self) -> Result<(Files, u64), Fault> {
         let meta = fs::metadata(&self.path).map_err(|err| io_fault("stat", &err))?;
-        Ok(Inode { device: meta.dev(), number: meta.ino() })
+        let companions = COMPANIONS.map(|it| {
+            let meta = fs::metadata(suffixed(&self.path, it)).ok();
+            meta.map(|it| Inode::of(&it))
+        });
+        Ok((Files { database: Inode::of(&meta), companions }, meta.len()))
+    }
+
+    /// Removes what is left of `files`, whose database is gone: another database that was put in
+    /// its place must not be given our log.
+    pub(crate) fn remove_companions(&self, files: &Files) {
+        for (suffix, ours) in COMPANIONS.into_iter().zip(files.companions) {
+            let path = suffixed(&self.path, suffix);
+            let there = fs::metadata(&path).ok().map(|it| Inode::of(&it));
+            if there.is_some() && there == ours {
+                drop(fs::remove_file(path));
+            }
+        }
     }
 
     /// One process a file: ids and counters are the writer's alone. The lock is on a file beside
@@ -93,7 +122,7 @@ impl Place {
         let mut held = self.lock();
         if let (Some(file), Ok(there)) = (&*held, fs::metadata(&path)) {
             let ours = file.metadata().map_err(|err| io_fault("stat lock", &err))?;
-            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+            if Inode::of(&ours) == Inode::of(&there) {
                 return Ok(());
             }
         }

@@ -12,7 +12,7 @@ use crate::store::fault::{Fault, Unavailable};
 use crate::store::row::{Digest, Effect, Purge, Row, Selection, prefix_end};
 use crate::store::sqlite::Place;
 use crate::store::sqlite::conn::{self, Owner, PAGE_BYTES, fault, pragma};
-use crate::store::sqlite::file::Inode;
+use crate::store::sqlite::file::Files;
 use crate::store::sqlite::reader::to_sql;
 use crate::store::stats::Usage;
 
@@ -31,7 +31,8 @@ const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub(crate) struct SqliteWriter {
     place: Arc<Place>,
     conn: Connection,
-    inode: Inode,
+    /// As last seen; the database itself as it was opened.
+    files: Files,
     /// Ids up to this one are in use, or were.
     last_id: i64,
     cleared_id: i64,
@@ -95,7 +96,7 @@ impl SqliteWriter {
         let rows = conn.query_row("SELECT count(*) FROM entries", [], |row| row.get::<_, i64>(0));
         let limit = place.max_disk_bytes;
         Ok(Self {
-            inode: place.inode()?,
+            files: place.look()?.0,
             last_id: greatest.max(cleared_id).max(expired_id),
             cleared_id,
             expired_id,
@@ -154,21 +155,26 @@ impl SqliteWriter {
 
     fn put_group(&mut self, rows: &[Arc<Row>]) -> Result<(), Fault> {
         self.make_room(rows)?;
-        let (last_id, count) = (self.last_id, self.rows);
+        let counts = (self.last_id, self.rows, self.rows_dead);
         let result = self.transaction(|it| rows.iter().try_for_each(|row| it.put_row(row)));
         if result.is_err() {
-            (self.last_id, self.rows) = (last_id, count);
+            (self.last_id, self.rows, self.rows_dead) = counts;
         }
         result
     }
 
     /// A new id even for a row that is replaced, so that ids stay in the order of age.
     fn put_row(&mut self, row: &Row) -> Result<(), Fault> {
+        const DELETE: &str = "DELETE FROM entries WHERE digest = ?1 AND id > ?2";
         const INSERT: &str = "INSERT INTO entries
             (id, digest, stored_at, keep_until, checksum, path, meta, body)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let digest = row.digest.as_slice();
-        let replaced = self.run("DELETE FROM entries WHERE digest = ?1", &[&digest])?;
+        let replaced = self.run(DELETE, &[&digest, &self.cleared_id])?;
+        if replaced == 0 && self.reclaim {
+            let dead = self.run(DELETE, &[&digest, &i64::MIN])?;
+            self.on_removed_oldest(dead);
+        }
         self.last_id += 1;
         self.run(
             INSERT,
@@ -354,8 +360,20 @@ impl SqliteWriter {
             return Ok(());
         }
         self.look_due = Instant::now() + LOOK_EVERY;
-        if self.place.inode().ok() != Some(self.inode) {
-            return Err(Fault::new(Unavailable::Io, "the cache file was removed or replaced"));
+        let size = match self.place.look() {
+            Ok((files, size)) if files.database == self.files.database => {
+                self.files = files;
+                size
+            }
+            _ => {
+                self.place.remove_companions(&self.files);
+                let detail = "the cache file was removed or replaced";
+                return Err(Fault::new(Unavailable::Io, detail));
+            }
+        };
+        // What vacuuming cut off stays in the file until the log is written back.
+        if size > self.pages()? * PAGE_BYTES {
+            self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(fault)?;
         }
         if self.full {
             let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
