@@ -100,6 +100,7 @@ fn garbage_after_the_handshake_ends_reading_but_not_before_earlier_data() {
                 let write = server.write_all(b"x".to_vec()).await.0;
                 assert_eq!(write.unwrap_err().kind(), io::ErrorKind::InvalidData);
                 // The alert has left although nobody was writing.
+                server.tcp().shutdown_both();
                 let told = drain(&client).await.1.unwrap_err();
                 let sent_alert = !told.to_string().contains("close_notify");
                 assert!(sent_alert || bytes.starts_with(&[21]), "{told} after {bytes:?}");
