@@ -12,6 +12,7 @@
 //! | `connect` | dialling one of several addresses |
 //! | `listen` | listening sockets, one for each core |
 //! | `tcp` | one TCP connection: a reader and a writer at the same time |
+//! | `tls` | TLS over it, on rustls |
 //! | `stream` | a connection of either kind, what the HTTP drivers use |
 
 pub mod clock;
@@ -21,9 +22,11 @@ pub mod resolver;
 pub mod runtime;
 pub mod stream;
 pub mod tcp;
+pub mod tls;
 
 pub use clock::{mono, wall};
 pub use connect::{ConnectError, Dial, connect};
 pub use resolver::{ResolveError, Resolver};
 pub use stream::Stream;
 pub use tcp::{Peek, Tcp};
+pub use tls::TlsStream;

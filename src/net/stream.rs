@@ -9,23 +9,27 @@ use bytes::Bytes;
 use monoio::io::CancelHandle;
 
 use crate::net::tcp::{Peek, Tcp};
+use crate::net::tls::TlsStream;
 
 /// A connection to a client or an origin. Dropping it closes the socket.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
     Tcp(Tcp),
+    /// TLS over TCP.
+    Tls(TlsStream),
 }
 
 impl Stream {
     /// Appends what has arrived to `buf`'s spare capacity, waiting for at least one byte.
-    /// `Ok(0)` is a clean end. See [`Tcp::read`].
+    /// `Ok(0)` is a clean end. See [`Tcp::read`] and [`TlsStream::read`].
     ///
     /// # Errors
-    /// As [`Tcp::read`].
+    /// As [`Tcp::read`]; with TLS also `UnexpectedEof` (no close_notify) and `InvalidData`.
     pub async fn read(&self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         match self {
             Self::Tcp(tcp) => tcp.read(buf).await,
+            Self::Tls(tls) => tls.read(buf).await,
         }
     }
 
@@ -40,36 +44,40 @@ impl Stream {
     ) -> (io::Result<usize>, Vec<u8>) {
         match self {
             Self::Tcp(tcp) => tcp.read_cancelable(buf, cancel).await,
+            Self::Tls(tls) => tls.read_cancelable(buf, cancel).await,
         }
     }
 
     /// Writes all of `buf` and hands it back, for reuse.
     ///
     /// # Errors
-    /// As [`Tcp::write_all`].
+    /// As [`Tcp::write_all`] and [`TlsStream::write_all`].
     pub async fn write_all(&self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match self {
             Self::Tcp(tcp) => tcp.write_all(buf).await,
+            Self::Tls(tls) => tls.write_all(buf).await,
         }
     }
 
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// As [`Tcp::write_all`].
+    /// As [`Tcp::write_all`] and [`TlsStream::write_all`].
     pub async fn write_all_bytes(&self, bytes: Bytes) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.write_all_bytes(bytes).await,
+            Self::Tls(tls) => tls.write_all_bytes(bytes).await,
         }
     }
 
     /// Writes `head`, then `body`, in as few operations as is cheap. Hands `head` back empty.
     ///
     /// # Errors
-    /// As [`Tcp::write_all`].
+    /// As [`Tcp::write_all`] and [`TlsStream::write_all`].
     pub async fn write_two(&self, head: Vec<u8>, body: Bytes) -> (io::Result<()>, Vec<u8>) {
         match self {
             Self::Tcp(tcp) => tcp.write_two(head, body).await,
+            Self::Tls(tls) => tls.write_two(head, body).await,
         }
     }
 
@@ -81,6 +89,7 @@ impl Stream {
     pub async fn readable(&self) -> io::Result<Peek> {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
+            Self::Tls(tls) => tls.readable().await,
         }
     }
 
@@ -89,16 +98,22 @@ impl Stream {
     pub fn peek_state(&self) -> Peek {
         match self {
             Self::Tcp(tcp) => tcp.peek_state(),
+            Self::Tls(tls) => tls.peek_state(),
         }
     }
 
-    /// Ends our direction cleanly: the peer reads an end of stream after what was written.
+    /// Ends our direction cleanly, with close_notify under TLS: the peer reads an end of stream
+    /// after what was written. Idempotent.
     ///
     /// # Errors
     /// As [`Tcp::shutdown_write`].
     pub async fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.shutdown_write(),
+            Self::Tls(tls) => {
+                tls.close_notify().await?;
+                tls.tcp().shutdown_write()
+            }
         }
     }
 
@@ -109,8 +124,17 @@ impl Stream {
 
     /// The peer's address, IPv4-mapped ones as plain IPv4.
     #[must_use]
-    pub const fn peer_addr(&self) -> SocketAddr {
+    pub fn peer_addr(&self) -> SocketAddr {
         self.tcp().peer_addr()
+    }
+
+    /// The protocol that ALPN agreed on; `None` without TLS.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(tls) => tls.alpn(),
+        }
     }
 
     /// Bytes that came off the wire so far: rises while the peer makes progress.
@@ -125,9 +149,10 @@ impl Stream {
         self.tcp().bytes_sent()
     }
 
-    const fn tcp(&self) -> &Tcp {
+    fn tcp(&self) -> &Tcp {
         match self {
             Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 }
@@ -135,5 +160,11 @@ impl Stream {
 impl From<Tcp> for Stream {
     fn from(tcp: Tcp) -> Self {
         Self::Tcp(tcp)
+    }
+}
+
+impl From<TlsStream> for Stream {
+    fn from(tls: TlsStream) -> Self {
+        Self::Tls(tls)
     }
 }

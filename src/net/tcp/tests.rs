@@ -31,7 +31,7 @@ async fn read_exactly(tcp: &Tcp, len: usize) -> Vec<u8> {
 }
 
 /// Waits for a condition that the other side's packets bring about.
-async fn until(mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(10), "condition never came");
