@@ -1,0 +1,112 @@
+//! What a client is told about its limits: values of `RateLimit-Policy`, `RateLimit`
+//! (draft-ietf-httpapi-ratelimit-headers-10) and `Retry-After` (RFC 9110 section 10.2.3).
+//!
+//! ```text
+//! RateLimit-Policy: "ip";q=60;w=60
+//! RateLimit: "ip";r=9;t=1
+//! ```
+//!
+//! The policy states the sustained rate: `q` requests in `w` = 60 seconds. `r` is what may follow at
+//! once, at most the burst; `t` the seconds until the whole burst is back, or, when refused, until
+//! the next request is admitted. Values go into the caller's buffer; nothing is allocated beyond
+//! that buffer's growth.
+
+use std::time::Duration;
+
+use crate::limit::identity::Kind;
+use crate::limit::limiter::Standing;
+use crate::limit::quota::Quota;
+
+/// Appends a `RateLimit-Policy` value for these quotas.
+pub fn push_policy(out: &mut Vec<u8>, policies: &[(Kind, &Quota)]) {
+    for (at, (kind, quota)) in policies.iter().enumerate() {
+        push_name(out, at, *kind);
+        push_parameter(out, b";q=", u64::from(quota.per_minute()));
+        out.extend_from_slice(b";w=60");
+    }
+}
+
+/// Appends a `RateLimit` value for an admitted request.
+pub fn push_standing(out: &mut Vec<u8>, standings: &[(Kind, Standing)]) {
+    for (at, (kind, standing)) in standings.iter().enumerate() {
+        push_name(out, at, *kind);
+        push_parameter(out, b";r=", u64::from(standing.remaining));
+        push_parameter(out, b";t=", whole_seconds(standing.reset_after));
+    }
+}
+
+/// Appends a `RateLimit` value for a request that `kind` refused.
+pub fn push_rejection(out: &mut Vec<u8>, kind: Kind, retry_after: Duration) {
+    push_name(out, 0, kind);
+    out.extend_from_slice(b";r=0");
+    push_parameter(out, b";t=", retry_seconds(retry_after));
+}
+
+/// Appends a `Retry-After` value: whole seconds, rounded up, at least 1.
+pub fn push_retry_after(out: &mut Vec<u8>, retry_after: Duration) {
+    push_parameter(out, b"", retry_seconds(retry_after));
+}
+
+/// Rounded up, so that who waits as told is admitted.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
+}
+
+/// `Retry-After: 0` would invite a loop.
+fn retry_seconds(retry_after: Duration) -> u64 {
+    whole_seconds(retry_after).max(1)
+}
+
+fn push_name(out: &mut Vec<u8>, at: usize, kind: Kind) {
+    if at > 0 {
+        out.extend_from_slice(b", ");
+    }
+    out.push(b'"');
+    out.extend_from_slice(kind.as_str().as_bytes());
+    out.push(b'"');
+}
+
+fn push_parameter(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn policies_name_the_sustained_rate() {
+        let (ip, key) = (Quota::new(60, 10).unwrap(), Quota::new(300, 10).unwrap());
+        let one = text(|out| push_policy(out, &[(Kind::Address, &ip)]));
+        assert_eq!(one, r#""ip";q=60;w=60"#);
+        let both = text(|out| push_policy(out, &[(Kind::Address, &ip), (Kind::Key, &key)]));
+        assert_eq!(both, r#""ip";q=60;w=60, "key";q=300;w=60"#);
+    }
+
+    #[test]
+    fn a_standing_rounds_its_time_up() {
+        let ip = Standing { remaining: 9, reset_after: Duration::from_millis(1_001) };
+        let key = Standing { remaining: 0, reset_after: Duration::ZERO };
+        let both = text(|out| push_standing(out, &[(Kind::Address, ip), (Kind::Key, key)]));
+        assert_eq!(both, r#""ip";r=9;t=2, "key";r=0;t=0"#);
+    }
+
+    #[test]
+    fn a_refusal_never_says_zero_seconds() {
+        let rows = [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (60_000, "60")];
+        for (millis, expected) in rows {
+            let span = Duration::from_millis(millis);
+            assert_eq!(text(|out| push_retry_after(out, span)), expected);
+            let rejection = text(|out| push_rejection(out, Kind::Key, span));
+            assert_eq!(rejection, format!(r#""key";r=0;t={expected}"#));
+        }
+        assert_eq!(text(|out| push_retry_after(out, Duration::MAX)), u64::MAX.to_string());
+    }
+}
