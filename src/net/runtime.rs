@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 
+use io_uring::IoUring;
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -82,7 +83,11 @@ impl Runtime {
     /// [`Driver::IoUring`], no ring (`EPERM` from seccomp, `ENOMEM` from `RLIMIT_MEMLOCK`).
     pub fn build(driver: Driver, entries: u32) -> io::Result<Self> {
         if driver != Driver::Epoll {
-            match uring(entries) {
+            let flagged = uring(entries, Flags::CoopSingleIssuer);
+            if let Ok(flavour) = flagged {
+                return Ok(Self { flavour, kind: DriverKind::IoUring });
+            }
+            match uring(entries, Flags::None) {
                 Ok(flavour) => {
                     return Ok(Self { flavour, kind: DriverKind::IoUringWithoutFlags });
                 }
@@ -112,9 +117,19 @@ impl Runtime {
     }
 }
 
-fn uring(entries: u32) -> io::Result<Flavour> {
-    let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).enable_timer();
-    Ok(Flavour::Uring(Box::new(builder.build()?)))
+#[derive(Clone, Copy)]
+enum Flags {
+    CoopSingleIssuer,
+    None,
+}
+
+fn uring(entries: u32, flags: Flags) -> io::Result<Flavour> {
+    let mut ring = IoUring::builder();
+    if matches!(flags, Flags::CoopSingleIssuer) {
+        ring.setup_coop_taskrun().setup_single_issuer();
+    }
+    let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(ring);
+    Ok(Flavour::Uring(Box::new(builder.enable_timer().build()?)))
 }
 
 /// The CPUs this process may run on, ascending: what a container or `taskset` left of the machine.
