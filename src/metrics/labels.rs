@@ -1,0 +1,171 @@
+//! The fixed lists that label values come from, and the mapping of everything else to them.
+
+use crate::http::Method;
+
+/// What the cache had to do with an answer: the label `cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CacheResult {
+    /// Answered from the store, fresh.
+    Hit,
+    /// Fetched from the origin, or shared the fetch of another request.
+    Miss,
+    /// Answered from the store, stale.
+    Stale,
+    /// Answered from the store after the origin confirmed it.
+    Revalidated,
+    /// The cache does not handle such requests.
+    Bypass,
+    /// An error of ours took the place of the origin's answer.
+    Error,
+    /// The cache was not asked: operator endpoints, refusals.
+    None,
+}
+
+impl CacheResult {
+    /// Every result, in the order of the enum.
+    pub const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Bypass,
+        Self::Error,
+        Self::None,
+    ];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+            Self::Error => "error",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Values of the label `method`; the last stands for every other method.
+pub const METHODS: [&str; 9] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY", OTHER];
+
+/// Index of a method in [`METHODS`].
+#[must_use]
+pub const fn method_index(method: &Method) -> usize {
+    match method {
+        Method::Get => 0,
+        Method::Head => 1,
+        Method::Post => 2,
+        Method::Put => 3,
+        Method::Delete => 4,
+        Method::Patch => 5,
+        Method::Options => 6,
+        Method::Query => 7,
+        Method::Connect | Method::Trace | Method::Extension(_) => METHOD_OTHER,
+    }
+}
+
+/// Index of `other` in [`METHODS`].
+pub const METHOD_OTHER: usize = METHODS.len() - 1;
+
+/// Values of the label `status_class`.
+pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Index of a status in [`STATUS_CLASSES`]. A status outside 100 to 599 is invalid and counts as
+/// 5xx (RFC 9110 section 15).
+#[must_use]
+pub const fn status_class_index(status: u16) -> usize {
+    match status {
+        100..=199 => 0,
+        200..=299 => 1,
+        300..=399 => 2,
+        400..=499 => 3,
+        _ => 4,
+    }
+}
+
+/// Words for why an exchange with an upstream failed: the label `reason`. The last stands for words
+/// that are not listed.
+pub const UPSTREAM_FAILURES: [&str; 16] = [
+    "resolve",
+    "not_allowed",
+    "dial",
+    "tls",
+    "reset",
+    "truncated",
+    "invalid",
+    "too_large",
+    "timeout",
+    "busy",
+    "circuit_open",
+    "offline_not_cached",
+    "status",
+    "abandoned",
+    "internal",
+    OTHER,
+];
+
+/// Words for why a request head was refused: the label `reason`. The last stands for words that are
+/// not listed.
+pub const HEAD_REFUSALS: [&str; 39] = [
+    "too_many_empty_lines",
+    "bare_lf",
+    "bare_cr",
+    "bad_method",
+    "method_too_long",
+    "bad_spacing",
+    "bad_target_byte",
+    "fragment_in_target",
+    "bad_target_form",
+    "bad_scheme",
+    "bad_target_authority",
+    "target_too_long",
+    "missing_version",
+    "bad_version",
+    "unsupported_version",
+    "space_before_first_field",
+    "obs_fold",
+    "space_before_colon",
+    "empty_field_name",
+    "bad_field_name",
+    "bad_field_value",
+    "too_many_fields",
+    "field_too_large",
+    "head_too_large",
+    "missing_host",
+    "repeated_host",
+    "bad_host",
+    "authority_mismatch",
+    "repeated_content_length",
+    "bad_content_length",
+    "length_and_coding",
+    "coding_in_http10",
+    "bad_coding",
+    "unsupported_coding",
+    "unknown_expectation",
+    "parser_disagreement",
+    "timeout",
+    "truncated",
+    OTHER,
+];
+
+/// Statuses with which the daemon refuses a request itself: the label `status`. All others count
+/// as `other`.
+pub const REFUSAL_STATUSES: [u16; 20] = [
+    400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 500, 501, 502, 503, 504,
+    505,
+];
+
+/// The label value for what is on no list.
+pub const OTHER: &str = "other";
+
+/// Index of `word` in `words`, or of their last, which stands for all others. A scan: for paths
+/// that fail.
+pub(crate) fn word_index(words: &[&str], word: &str) -> usize {
+    debug_assert_eq!(words.last(), Some(&OTHER));
+    words.iter().position(|it| *it == word).unwrap_or(words.len() - 1)
+}
