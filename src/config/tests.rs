@@ -96,10 +96,9 @@ fn rows_are_complete_and_unique() {
 
 #[test]
 fn all_faults_are_reported_at_once_with_path_and_remedy() {
-    let faults = bad(
-        r#"{"server": {"port": 70000, "read_timeout": "15"}, "cache": {"ttl": -1, "backend": "redis"},
-            "security": {"rate_limit_burst": 0, "block_private_ips": "true"}, "entry_point": "ftp://x"}"#,
-    );
+    let faults = bad(r#"{"server": {"port": 70000, "read_timeout": "15"},
+            "cache": {"ttl": -1, "backend": "redis"}, "entry_point": "ftp://x",
+            "security": {"rate_limit_burst": 0, "block_private_ips": "true"}}"#);
     let expected = [
         "server.port: expected a whole number from 0 to 65535, found 70000; write at most 65535",
         "server.read_timeout: expected a whole number of seconds, at least 0, found the string \
@@ -111,8 +110,8 @@ fn all_faults_are_reported_at_once_with_path_and_remedy() {
          least 1",
         "security.block_private_ips: expected true or false, found the string \"true\"; write true \
          without quotes",
-        "entry_point: \"ftp://x\" is no URL of an upstream; only `http://` and `https://` upstreams \
-         can be reached",
+        "entry_point: \"ftp://x\" is no URL of an upstream; only `http://` and `https://` \
+         upstreams can be reached",
     ];
     assert_eq!(faults, expected);
 }
@@ -245,7 +244,8 @@ fn newer_names_win_over_older_ones_and_unset_older_ones_count_for_nothing() {
 
 #[test]
 fn null_and_meaningless_empty_strings_stand_for_the_default() {
-    let text = r#"{"entry_point": "", "server": null, "cache": {"path": "", "ttl": null, "backend": ""},
+    let text = r#"{"entry_point": "", "server": null,
+        "cache": {"path": "", "ttl": null, "backend": ""},
         "whitelisted_endpoints": null, "routes": null, "security": {"headers": null}}"#;
     assert_eq!(good(text).settings, good("{}").settings);
 }
@@ -289,7 +289,8 @@ fn a_command_line_beats_the_environment_beats_the_file() {
 #[test]
 fn secrets_are_read_from_files_and_lists() {
     let text = r#"{"api_key_file": "~/key", "security": {"client_api_keys_file": "/keys"},
-        "routes": [{"prefix": "/a", "entry_point": "https://a.example", "api_key_file": "/route"}]}"#;
+        "routes": [
+            {"prefix": "/a", "entry_point": "https://a.example", "api_key_file": "/route"}]}"#;
     let files = [("/home/u/key", "  k1\n"), ("/keys", "# ours\nalpha\n\nbeta\n"), ("/route", "k2")];
     let settings = parse_in(text, &[], &files, &[]).unwrap().settings;
     assert_eq!(settings.endpoints.api_key.expose(), "k1");
@@ -345,7 +346,8 @@ fn routes_inherit_and_share_upstreams() {
     let parsed = good(
         r#"{"entry_point": "https://main.example", "api_key": "general", "cache": {"ttl": 100},
             "routes": [
-              {"prefix": "/b", "entry_point": "https://b.example/base", "ttl": 5, "methods": ["POST"]},
+              {"prefix": "/b", "entry_point": "https://b.example/base", "ttl": 5,
+               "methods": ["POST"]},
               {"prefix": "/b/c", "entry_point": "https://b.example/base", "ignore_query": true},
               {"prefix": "/own", "api_key": "own", "request_timeout": 3, "strip_prefix": true},
               {"prefix": "/same", "force_ttl": 9, "stale_if_error": 1}]}"#,
@@ -460,7 +462,8 @@ fn dangerous_switches_are_noted() {
 #[test]
 fn what_show_prints_as_a_file_reads_back_as_the_same_settings() {
     let text = r#"{"server": {"cores": "0-1,3", "port": 1}, "cache": {"methods": ["GET", "QUERY"]},
-        "routes": [{"prefix": "/a", "ttl": 5}, {"prefix": "/b", "entry_point": "https://b.example"}],
+        "routes": [
+            {"prefix": "/a", "ttl": 5}, {"prefix": "/b", "entry_point": "https://b.example"}],
         "security": {"headers": {"X-A": "b"}}, "client": {"retry_budget": 0.5}}"#;
     let first = good(text);
     let again = good(&render::effective(&first.shown));

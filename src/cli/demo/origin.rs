@@ -254,7 +254,8 @@ fn decoded(text: &str) -> String {
 fn time() -> Value {
     let now = SystemTime::now();
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis());
-    json!({ "now": httpdate::fmt_http_date(now), "unix_millis": u64::try_from(millis).unwrap_or(0) })
+    let millis = u64::try_from(millis).unwrap_or(0);
+    json!({ "now": httpdate::fmt_http_date(now), "unix_millis": millis })
 }
 
 fn quote(request: &Request) -> Answer {

@@ -32,6 +32,20 @@ fn near_configuration() -> impl Strategy<Value = String> {
         .prop_map(|it| format!("{{{}}}", it.join(", ")))
 }
 
+fn secret_paths() -> Vec<&'static str> {
+    rows().filter(|row| row.is_secret()).map(|row| row.path).collect()
+}
+
+#[test]
+fn a_hostile_name_cannot_forge_a_line() {
+    let text = r#"{"x\nok: all is well": 1, "cache": {"\u001b[2J": 1}, "routes": [{"a\rb": 1}]}"#;
+    let faults = parse_in(text, &[], &[], &[]).unwrap_err();
+    assert_eq!(faults.notes.len(), 3, "{faults:?}");
+    for note in &faults.notes {
+        assert!(!note.to_string().chars().any(char::is_control), "{note:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics_and_every_line_is_one_line(text in near_configuration()) {
@@ -46,15 +60,18 @@ proptest! {
                 (faults.faults, faults.notes)
             }
         };
-        let lines = faults.iter().map(ToString::to_string).chain(notes.iter().map(ToString::to_string));
+        let notes = notes.iter().map(ToString::to_string);
+        let lines = faults.iter().map(ToString::to_string).chain(notes);
         for line in lines {
             prop_assert!(!line.chars().any(char::is_control), "{:?}", line);
         }
     }
 
     #[test]
-    fn no_secret_is_ever_printed(field in proptest::sample::select(rows()
-        .filter(|row| row.is_secret()).map(|row| row.path).collect::<Vec<_>>()), fault in any::<bool>()) {
+    fn no_secret_is_ever_printed(
+        field in proptest::sample::select(secret_paths()),
+        fault in any::<bool>(),
+    ) {
         let value = match (field.ends_with("client_api_keys"), fault) {
             (true, false) => r#"["hunter2"]"#,
             (true, true) => r#"["hunter2", "hunter2", {"key": "hunter2", "name": "hunter2 "}]"#,
@@ -63,7 +80,9 @@ proptest! {
         };
         let name = field.rsplit(['.']).next().unwrap();
         let text = match field.split_once('.') {
-            Some(("routes[]", _)) => format!(r#"{{"routes": [{{"prefix": "/a", "{name}": {value}}}]}}"#),
+            Some(("routes[]", _)) => {
+                format!(r#"{{"routes": [{{"prefix": "/a", "{name}": {value}}}]}}"#)
+            }
             Some((group, _)) => format!(r#"{{"{group}": {{"{name}": {value}}}}}"#),
             None => format!(r#"{{"{name}": {value}}}"#),
         };
