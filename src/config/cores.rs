@@ -114,7 +114,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(list in proptest::collection::btree_set(0..CORES_MAX, 1..20)) {
+        fn what_is_printed_reads_back(
+            list in proptest::collection::btree_set(0..CORES_MAX, 1..20),
+        ) {
             let cores = Cores::List(list.into_iter().collect());
             prop_assert_eq!(Cores::parse(&cores.to_string()), Ok(cores));
         }

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, and what is merely worth saying.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Where in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => f.write_str(path),
+            Self::Path(path) => one_line(path, f),
             Self::Position { line, column } => write!(f, "line {line}, column {column}"),
         }
     }
@@ -61,8 +61,17 @@ pub struct Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.text)
+        one_line(&self.path, f)?;
+        f.write_str(": ")?;
+        one_line(&self.text, f)
     }
+}
+
+/// A name out of the file, control characters escaped: it must not forge a line of its own.
+fn one_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    text.chars().try_for_each(|it| {
+        if it.is_control() { write!(f, "{}", it.escape_default()) } else { f.write_char(it) }
+    })
 }
 
 /// All faults of a configuration (at least one), with the notes made on the way.

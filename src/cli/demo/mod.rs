@@ -52,7 +52,8 @@ fn introduction(origin: &str, port: u16) -> String {
         port => format!("http://127.0.0.1:{port}"),
     };
     let mut out = format!(
-        "An example API runs on {origin}; it takes 200 ms for an answer. Try, in another terminal:\n\n"
+        "An example API runs on {origin}; it takes 200 ms for an answer. \
+         Try, in another terminal:\n\n"
     );
     for (path, meaning) in [
         ("/api/v1/weather?city=Oslo", "the first is a MISS in 200 ms, the second a HIT at once"),

@@ -254,7 +254,8 @@ fn decoded(text: &str) -> String {
 fn time() -> Value {
     let now = SystemTime::now();
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis());
-    json!({ "now": httpdate::fmt_http_date(now), "unix_millis": u64::try_from(millis).unwrap_or(0) })
+    let millis = u64::try_from(millis).unwrap_or(0);
+    json!({ "now": httpdate::fmt_http_date(now), "unix_millis": millis })
 }
 
 fn quote(request: &Request) -> Answer {
@@ -302,5 +303,75 @@ const fn reason(status: u16) -> &'static str {
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Demo",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `request` and reads to the end of the connection.
+    fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(IDLE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn endpoints_show_what_they_are_for() {
+        let address = start().unwrap();
+        let quote = "If-None-Match: W/\"quote-1\"\r\n";
+        let table = [
+            ("GET /v1/weather?city=S%C3%A3o+Paulo", "", "200 OK", "\"city\":\"S\u{e3}o Paulo\""),
+            ("GET /v1/weather", "", "200 OK", "Cache-Control: max-age=60\r\n"),
+            ("GET /v1/time", "", "200 OK", "Cache-Control: no-store\r\n"),
+            ("GET /v1/quote", "", "200 OK", "ETag: \"quote-1\"\r\n"),
+            ("GET /v1/quote", quote, "304 Not", "max-age=5\r\n"),
+            ("GET /v1/status/503", "", "503 ", "{\"status\":503}"),
+            ("GET /v1/status/999", "", "404 ", "not found"),
+            ("POST /v1/time", "", "405 ", "Allow: GET, HEAD\r\n"),
+            ("GET /v1/echo", "", "405 ", "Allow: POST\r\n"),
+        ];
+        let asked = table.map(|(line, fields, ..)| {
+            let request =
+                format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+            thread::spawn(move || ask(address, &request))
+        });
+        for ((line, _, status, part), answer) in table.iter().zip(asked) {
+            let answer = answer.join().unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {answer}");
+            assert!(answer.contains(part), "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_read_in_both_framings_on_one_connection() {
+        let address = start().unwrap();
+        let post = "POST /v1/echo HTTP/1.1\r\n";
+        let request = format!(
+            "{post}Content-Length: 5\r\n\r\nfirst{post}Transfer-Encoding: chunked\r\n\r\n\
+             3\r\nsec\r\n3;x=y\r\nond\r\n0\r\nTrailer: x\r\n\r\n\
+             HEAD /v1/weather HTTP/1.0\r\n\r\n"
+        );
+        let answer = ask(address, &request);
+        assert!(answer.contains("{\"you_sent\":\"first\"}"), "{answer}");
+        assert!(answer.contains("{\"you_sent\":\"second\"}"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+
+    #[test]
+    fn malformed_requests_end_the_connection() {
+        let address = start().unwrap();
+        for request in [
+            "GARBAGE\r\n\r\n",
+            "POST /v1/echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            "POST /v1/echo HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+            "POST /v1/echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ] {
+            assert_eq!(ask(address, request), "", "{request}");
+        }
     }
 }
