@@ -38,6 +38,32 @@ impl fmt::Debug for ClientKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientKeys(pub Vec<ClientKey>);
 
+impl ClientKeys {
+    /// Whether no key is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key that a client presents; `None` when it is none of these.
+    ///
+    /// Takes the same time whichever it is, or none: every digest is compared in full.
+    #[must_use]
+    pub fn find(&self, presented: &[u8]) -> Option<&ClientKey> {
+        let digest = Sha256::digest(presented);
+        let equal = |key: &ClientKey| {
+            key.digest.iter().zip(&digest).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+        };
+        let mut found = None;
+        for key in &self.0 {
+            if equal(key) {
+                found = Some(key);
+            }
+        }
+        found
+    }
+}
+
 impl Decode for ClientKeys {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
         let Node::List(items) = node else { return Err(scope.mismatch(node)) };

@@ -7,6 +7,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `runtime` | the core's event loop: io_uring, or epoll where that is refused |
+//! | `boundary` | where a panic ends |
 //! | `clock` | the two clocks that pure code is given as `now` |
 //! | `resolver` | names to addresses, on threads of its own |
 //! | `connect` | dialling one of several addresses |
@@ -15,6 +16,7 @@
 //! | `tls` | TLS over it, on rustls |
 //! | `stream` | a connection of either kind, what the HTTP drivers use |
 
+pub mod boundary;
 pub mod clock;
 pub mod connect;
 pub mod listen;
@@ -24,9 +26,10 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 
+pub use boundary::{Panicked, guarded};
 pub use clock::{mono, wall};
 pub use connect::{ConnectError, Dial, connect};
 pub use resolver::{ResolveError, Resolver};
 pub use stream::Stream;
-pub use tcp::{Peek, Tcp};
+pub use tcp::{Peek, Tcp, is_canceled};
 pub use tls::TlsStream;

@@ -1,1 +1,55 @@
-//! proxy
+//! One exchange: from a request's bytes to its answer's.
+//!
+//! Called by the connection drivers of `server`. Decides by asking the pure modules, moves bytes
+//! through `net`, keeps through `store`. Knows no operator endpoints and accepts no connections.
+//!
+//! | step | file | may answer | next |
+//! |---|---|---|---|
+//! | parse, gate, L1 | `hit` (`gate`) | a fresh hit, a malformed message | a `Task` |
+//! | take the body | `exchange` (`body`) | 4xx | look up, or pass |
+//! | look up | `serve` (`hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
+//! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
+//! | fill the cache | `fill` (`variant`) | | deliver |
+//! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
+//! | pass | `pass` (`ask`, `origin`) | the origin's answer | |
+//! | rescue | `rescue` (`error`) | stale, problem+json | |
+//! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
+//!
+//! `core` holds all state of a core, `inbox` carries messages between cores, `purge` makes keys
+//! disappear from all of them.
+
+mod answer;
+mod ask;
+mod body;
+pub mod core;
+pub mod deliver;
+pub mod downstream;
+pub mod error;
+mod exchange;
+mod fetch;
+mod fill;
+pub mod flight;
+mod follow;
+pub mod gate;
+pub mod growing;
+pub mod hit;
+pub mod hub;
+pub mod inbox;
+mod inquiry;
+pub mod keyed;
+pub mod origin;
+mod pass;
+pub mod plan;
+pub mod purge;
+mod race;
+pub mod request;
+pub mod rescue;
+mod serve;
+mod variant;
+
+pub use core::{Core, Moment, Shared};
+pub use exchange::exchange;
+pub use hit::Step;
+pub use plan::Plan;
+pub use request::{Destination, Peer, Task};
+pub use rescue::refuse;

@@ -19,8 +19,9 @@ pub(super) fn demo(port: u16) -> ExitCode {
     let folder = std::env::temp_dir().join(format!("apiproxyd-demo-{}", std::process::id()));
     match Loader::bare(overrides(&format!("http://{origin}"), port, &folder)).load() {
         Ok(parsed) => {
-            print(&introduction(&format!("http://{origin}"), port));
-            let code = run::run(parsed.settings);
+            let code = run::run_then(parsed.settings, |url| {
+                print(&introduction(&format!("http://{origin}"), url));
+            });
             // Nothing in it is worth keeping; it may not even exist.
             let _ = std::fs::remove_dir_all(&folder);
             code
@@ -46,13 +47,9 @@ fn overrides(origin: &str, port: u16, folder: &Path) -> Vec<Override> {
     .collect()
 }
 
-fn introduction(origin: &str, port: u16) -> String {
-    let base = match port {
-        0 => "http://127.0.0.1:PORT".to_owned(),
-        port => format!("http://127.0.0.1:{port}"),
-    };
+fn introduction(origin: &str, base: &str) -> String {
     let mut out = format!(
-        "An example API runs on {origin}; it takes 200 ms for an answer. \
+        "\nAn example API runs on {origin}; it takes 200 ms for an answer. \
          Try, in another terminal:\n\n"
     );
     for (path, meaning) in [

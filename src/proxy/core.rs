@@ -1,0 +1,263 @@
+//! All state of one core, and what all cores share.
+//!
+//! [`Core`] lives on its thread and is never locked; [`Shared`] is touched only where a core can't
+//! answer alone: the limiter (atomics), the hub (misses only), breakers, inboxes.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::{Mono, Seed, Wall};
+use crate::breaker::Breaker;
+use crate::cache::{Entry, Ledger, Shard};
+use crate::limit::Limiter;
+use crate::metrics::CoreCells;
+use crate::net::Resolver;
+use crate::proxy::hub::{Hub, Published};
+use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
+use crate::proxy::origin::{Permits, Pool};
+use crate::proxy::plan::Plan;
+use crate::store;
+
+/// What all cores share.
+pub struct Shared {
+    /// The settings.
+    pub plan: Plan,
+    /// The seed of every hash.
+    pub seed: Seed,
+    /// Live entries and flights.
+    pub hub: Arc<Hub<Entry>>,
+    /// Bytes in memory.
+    pub ledger: Arc<Ledger>,
+    /// Who may ask how often.
+    pub limiter: Limiter,
+    /// By upstream.
+    pub breakers: Box<[Arc<Breaker>]>,
+    /// By upstream.
+    pub permits: Box<[Arc<Permits>]>,
+    /// By core.
+    pub inboxes: Box<[Inbox]>,
+    /// By core.
+    pub cells: Box<[Arc<CoreCells>]>,
+    /// The second tier; `None` when it is off.
+    pub store: Option<store::StoreHandle>,
+    /// Names of upstreams.
+    pub resolver: Resolver,
+    /// TLS towards upstreams.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// When the process started.
+    pub started: Mono,
+    /// Raised by every clear: what was looked up before must not be shown after.
+    pub epoch: AtomicU64,
+    /// The driver the cores run on, for health.
+    pub driver: std::sync::OnceLock<&'static str>,
+}
+
+/// All state of one core.
+pub struct Core {
+    /// Its number.
+    pub index: usize,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// Its part of L1.
+    pub shard: RefCell<Shard>,
+    /// Its access to L2.
+    pub store: Option<Rc<store::Client>>,
+    /// Its idle connections, by upstream.
+    pub pools: Box<[Pool]>,
+    /// Its counters.
+    pub cells: Arc<CoreCells>,
+    /// Where keys are built.
+    pub key: RefCell<Vec<u8>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    ids: Cell<u64>,
+}
+
+/// The two clocks, read once for a batch of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For ages and lifetimes.
+    pub wall: Wall,
+    /// For rates and durations.
+    pub mono: Mono,
+}
+
+impl Moment {
+    /// Reads the clocks.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { wall: crate::net::wall(), mono: crate::net::mono() }
+    }
+}
+
+impl Core {
+    /// A core's state. Call it on the core's thread, in its runtime.
+    #[must_use]
+    pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let settings = &shared.plan.settings;
+        let entries = if shared.plan.memory_cache { settings.cache.memory_cache_size } else { 0 };
+        let entries = u32::try_from(entries).unwrap_or(u32::MAX - 1);
+        let idle_timeout = settings.client.idle_conn_timeout;
+        let pools = shared.permits.iter().map(|it| Pool::new(Arc::clone(it), idle_timeout));
+        Rc::new(Self {
+            index,
+            shard: RefCell::new(Shard::new(entries, Arc::clone(&shared.ledger))),
+            store: shared.store.as_ref().map(|it| Rc::new(it.client())),
+            pools: pools.collect(),
+            cells: Arc::clone(&shared.cells[index]),
+            key: RefCell::default(),
+            buffers: RefCell::default(),
+            ids: Cell::new(shared.seed.hash(&index.to_be_bytes())),
+            shared,
+        })
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    /// Does what other cores asked for. One atomic load when that is nothing.
+    #[inline]
+    pub fn drain_inbox(&self) {
+        let inbox = &self.shared.inboxes[self.index];
+        if inbox.is_pending() {
+            inbox.drain(|message| self.on_message(message));
+        }
+    }
+
+    fn on_message(&self, message: CoreMessage) {
+        match message {
+            CoreMessage::Drop { hash, key } => {
+                self.shard.borrow_mut().remove(hash, &key);
+            }
+            CoreMessage::DropWhere(matches) => {
+                let mut shard = self.shard.borrow_mut();
+                let hit = |entry: &&Arc<Entry>| matches(entry.key().bytes());
+                let doomed: Vec<_> = shard.iter().filter(hit).map(Arc::clone).collect();
+                for entry in doomed {
+                    shard.remove(entry.key().hash(), entry.key().bytes());
+                }
+            }
+            CoreMessage::Clear => {
+                drop(self.shard.borrow_mut().clear());
+            }
+        }
+    }
+
+    /// Puts an entry into this core's part of L1, where it may be.
+    pub fn promote(&self, entry: &Arc<Entry>) {
+        let plan = self.plan();
+        if !plan.memory_cache || entry.body().len() as u64 > plan.memory_object_bytes_max {
+            return;
+        }
+        let inserted = self.shard.borrow_mut().insert(Arc::clone(entry));
+        self.cells.add(crate::metrics::Counter::L1Evictions, inserted.evicted as u64);
+        if inserted.bytes_over > 0 {
+            // Others hold what is too much: they shed a part of theirs with their next insertion.
+            tracing::trace!(over = inserted.bytes_over, "memory above its limit");
+        }
+    }
+
+    /// Makes an entry visible on this core and, where older ones are, gone from the others.
+    pub fn show(&self, entry: &Arc<Entry>, published: Published) {
+        match published {
+            Published::Doomed => {}
+            Published::New => self.promote(entry),
+            Published::Replaced => {
+                let hash = entry.key().hash();
+                let key: Arc<[u8]> = entry.key().bytes().into();
+                self.tell_others(&CoreMessage::Drop { hash, key });
+                self.promote(entry);
+            }
+        }
+    }
+
+    fn tell_others(&self, message: &CoreMessage) {
+        for (index, inbox) in self.shared.inboxes.iter().enumerate() {
+            if index != self.index {
+                inbox.send(message.clone(), None);
+            }
+        }
+    }
+
+    /// Tells every core, and waits until all have done it.
+    pub async fn tell_all(&self, message: CoreMessage) {
+        let acks = Acks::new();
+        for inbox in &self.shared.inboxes {
+            inbox.send(message.clone(), Some(acks.ack()));
+        }
+        self.drain_inbox();
+        acks.all().await;
+    }
+
+    /// The clears so far: taken before a look-up, compared before its result is shown.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// A buffer for reading, from the pool.
+    #[must_use]
+    pub fn buffer(&self) -> Vec<u8> {
+        let pooled = self.buffers.borrow_mut().pop();
+        pooled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Gives a buffer back.
+    pub fn recycle(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        let fits = (BUFFER_BYTES..=BUFFER_BYTES * 2).contains(&buffer.capacity());
+        if fits && buffers.len() < BUFFERS_MAX {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    /// A number for the next request id.
+    pub fn next_id(&self) -> u64 {
+        // A full-period step: no two equal before 2^64, none easy to guess from the last.
+        let next = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.ids.set(next);
+        let mut mixed = next ^ (next >> 30);
+        mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^= mixed >> 27;
+        mixed.wrapping_mul(0x94d0_49bb_1331_11eb) ^ (mixed >> 31)
+    }
+
+    /// Does what must be done now and then: closes idle connections, follows the inbox.
+    pub async fn housekeeping(self: Rc<Self>) {
+        let mut cursor = crate::cache::Cursor::default();
+        loop {
+            let inbox = &self.shared.inboxes[self.index];
+            let _ = monoio::time::timeout(HOUSEKEEPING_SPAN, inbox.wait()).await;
+            self.drain_inbox();
+            for pool in &self.pools {
+                pool.sweep(crate::net::mono());
+            }
+            self.sweep_expired(&mut cursor);
+        }
+    }
+
+    /// Removes, in small batches, what is too old to be of use.
+    fn sweep_expired(&self, cursor: &mut crate::cache::Cursor) {
+        let now = crate::net::wall();
+        let mut shard = self.shard.borrow_mut();
+        let policy = crate::cache::Settings::default();
+        // By the general policy: what an offline endpoint keeps longer lives on in L2.
+        let swept =
+            shard.sweep(*cursor, SWEEP_ENTRIES, |entry| entry.facts().keep_until(&policy) < now);
+        *cursor = swept.next.unwrap_or_default();
+        shard.shed();
+    }
+}
+
+/// Room for a pipeline of requests, or a head of usual size.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Idle buffers a core keeps: 1 MiB.
+const BUFFERS_MAX: usize = 64;
+const HOUSEKEEPING_SPAN: Duration = Duration::from_millis(500);
+const SWEEP_ENTRIES: usize = 256;

@@ -1,0 +1,322 @@
+//! From an entry, or an answer still arriving, to the client: coding, conditions, ranges, and the
+//! fields that tell what the cache did.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::Wall;
+use crate::cache::{CacheStatus, Encoded, Entry, OtherCoding, Outcome, Reason, encode};
+use crate::http::conditional::{Precondition, Validators, evaluate, if_range_holds};
+use crate::http::range::{ContentRange, Multipart, Ranges, Resolved, Span, resolve};
+use crate::http::{Fields, Method, ResponseHead, Version};
+use crate::metrics::CacheResult;
+use crate::net::{mono, wall};
+use crate::proxy::answer;
+use crate::proxy::core::Core;
+use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::flight::Incoming;
+use crate::proxy::growing::Piece;
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::request::Task;
+
+/// Sends an entry as this request wants it.
+pub async fn entry(
+    core: &Core,
+    inquiry: &Inquiry,
+    entry: &Entry,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
+    let now = wall();
+    let (fields, body) = coded(core, inquiry, entry);
+    let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
+    let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
+    let mut text = Vec::with_capacity(64);
+    answer::push_age(entry.facts().age(now), &mut text);
+    append(&mut answer.head.fields, &text);
+    note(&mut answer.head.fields, &status);
+    whole(core, &inquiry.task, answer, result_of(&status), client).await;
+}
+
+/// A whole answer.
+pub struct Whole {
+    /// Its head, without Content-Length.
+    pub head: ResponseHead,
+    /// Its body.
+    pub body: Bytes,
+    /// What its Content-Length says where that differs from the body sent (HEAD); `None` for
+    /// statuses that have none.
+    pub length: Option<u64>,
+}
+
+/// Sends a whole answer with the fields every answer has.
+pub async fn whole(
+    core: &Core,
+    task: &Task,
+    answer: Whole,
+    result: CacheResult,
+    client: &impl Downstream,
+) {
+    let Whole { head, body, length } = answer;
+    let ResponseHead { status, mut fields, .. } = head;
+    fields.remove("Content-Length");
+    answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
+    let bodyless = task.head.method == Method::Head || status == 304 || status == 204;
+    let length = match length {
+        None => Length::Bodyless,
+        Some(length) if bodyless => Length::BodylessOf(length),
+        Some(length) => Length::Known(length),
+    };
+    let body = if bodyless { Bytes::new() } else { body };
+    let bytes = body.len() as u64;
+    let _ = client.whole(Reply { status, fields, length }, body).await;
+    count(core, task, status, result, bytes);
+}
+
+/// Sends an answer while it arrives.
+pub async fn incoming(
+    core: &Core,
+    inquiry: &Inquiry,
+    incoming: &Arc<Incoming>,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
+    let task = &inquiry.task;
+    let mut fields = incoming.head.fields.clone();
+    note(&mut fields, &status);
+    answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
+    let length = incoming.length.map_or(Length::Unknown, Length::Known);
+    let reply = Reply { status: incoming.head.status, fields, length };
+    let reader = Reader(incoming);
+    let mut bytes = 0;
+    if client.start(reply).await.is_ok() {
+        bytes = pump(&reader, client).await;
+    }
+    drop(reader);
+    count(core, task, incoming.head.status, result_of(&status), bytes);
+}
+
+async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
+    let (mut cursor, mut bytes) = (0, 0);
+    loop {
+        match reader.0.body.next(&mut cursor).await {
+            Piece::Chunk(chunk) => {
+                bytes += chunk.len() as u64;
+                if client.chunk(chunk).await.is_err() {
+                    return bytes;
+                }
+            }
+            Piece::End => {
+                let _ = client.finish().await;
+                return bytes;
+            }
+            Piece::Truncated => {
+                client.cut();
+                return bytes;
+            }
+        }
+    }
+}
+
+/// Tells a passing body's writer when its reader leaves, however it leaves.
+struct Reader<'i>(&'i Incoming);
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if !self.0.shared {
+            self.0.body.abandon();
+        }
+    }
+}
+
+/// The stored response, or its other coding where the client wants that.
+fn coded(core: &Core, inquiry: &Inquiry, entry: &Entry) -> (Fields, Bytes) {
+    let marks = entry.marks();
+    let plan = core.plan();
+    let large = entry.body().len() as u64 >= plan.compression_bytes_min;
+    let wants_other = if marks.gzip {
+        !inquiry.codings.gzip.is_acceptable()
+    } else {
+        marks.compressible && large && inquiry.codings.prefers_gzip()
+    };
+    let stored = || (entry.fields().clone(), entry.body().clone());
+    if !wants_other {
+        return stored();
+    }
+    let other = match entry.other_coding() {
+        OtherCoding::NotMade => entry.keep_other_coding(other_coding(core, entry)),
+        known => known,
+    };
+    match other {
+        OtherCoding::Made(other) => (other.fields.clone(), other.body.clone()),
+        OtherCoding::NotMade | OtherCoding::Useless => stored(),
+    }
+}
+
+/// Makes the other coding with a head of its own: another ETag, so that no validator names two
+/// different byte sequences (RFC 9110 section 8.8.3.3).
+fn other_coding(core: &Core, entry: &Entry) -> Option<Encoded> {
+    let plan = core.plan();
+    let mut fields = entry.fields().clone();
+    fields.remove("Content-Encoding");
+    let body: Bytes = if entry.marks().gzip {
+        let max = usize::try_from(plan.response_body_bytes_max).unwrap_or(usize::MAX);
+        encode::gunzip(entry.body(), max).ok()?.into()
+    } else {
+        let level = u8::try_from(plan.compression_level).ok().and_then(encode::Level::new)?;
+        fields.push("Content-Encoding", "gzip");
+        encode::gzip(entry.body(), level)?.into()
+    };
+    fields.remove("Content-Length");
+    fields.push("Content-Length", body.len().to_string());
+    fields.remove("Accept-Ranges");
+    weaken(&mut fields);
+    let varies = crate::http::list::field_members(&fields, "Vary")
+        .any(|it| it.eq_ignore_ascii_case(b"accept-encoding"));
+    if !varies {
+        fields.push("Vary", "Accept-Encoding");
+    }
+    Some(Encoded { fields, body })
+}
+
+/// A strong validator names one byte sequence; the same in another coding is only equivalent.
+fn weaken(fields: &mut Fields) {
+    let strong = fields.single("ETag").filter(|it| it.starts_with(b"\"")).map(<[u8]>::to_vec);
+    if let Some(tag) = strong {
+        fields.remove("ETag");
+        fields.push("ETag", [b"W/", &*tag].concat());
+    }
+}
+
+/// Applies the request's conditions and ranges to a whole response (RFC 9110 sections 13 and 14).
+pub fn conditioned(
+    inquiry: &Inquiry,
+    mut head: ResponseHead,
+    body: Bytes,
+    received: Wall,
+    now: Wall,
+) -> Whole {
+    let request = &inquiry.task.head;
+    let length = body.len() as u64;
+    let validators = Validators::of(&head, received);
+    match evaluate(&request.method, &request.fields, &validators, now) {
+        Precondition::NotModified => {
+            head.status = 304;
+            head.fields.retain(|field| !NOT_IN_304.iter().any(|name| field.is(name)));
+            return Whole { head, body: Bytes::new(), length: None };
+        }
+        Precondition::Failed | Precondition::Proceed => {}
+    }
+    let ranged = inquiry.facts.range && request.method == Method::Get && head.status == 200;
+    if ranged && if_range_holds(&request.fields, &validators, now) {
+        let ranges = request.fields.single("Range").and_then(Ranges::parse);
+        let resolved = ranges.map_or(Resolved::Whole, |it| resolve(&it, length));
+        return partial(head, body, &resolved);
+    }
+    let length = crate::http::status::body_allowed(head.status, &Method::Get).then_some(length);
+    Whole { head, body, length }
+}
+
+fn partial(mut head: ResponseHead, body: Bytes, resolved: &Resolved) -> Whole {
+    let complete = body.len() as u64;
+    let body = match resolved {
+        Resolved::Whole => body,
+        Resolved::One(span) => {
+            head.status = 206;
+            let range = ContentRange::Part { span: *span, complete: Some(complete) };
+            head.fields.replace("Content-Range", range.to_string());
+            slice(&body, *span)
+        }
+        Resolved::Many(spans) => {
+            let content_type = head.fields.get("Content-Type").map(<[u8]>::to_vec);
+            let boundary = boundary(&body);
+            let parts = Multipart {
+                boundary: &boundary,
+                content_type: content_type.as_deref(),
+                complete,
+                spans,
+            };
+            let mut text = Vec::new();
+            if parts.write_body(&body, &mut text) {
+                head.status = 206;
+                head.fields.replace("Content-Type", parts.media_type());
+                text.into()
+            } else {
+                body
+            }
+        }
+        Resolved::Unsatisfiable => {
+            head.status = 416;
+            let range = ContentRange::Unsatisfied { complete };
+            head.fields.replace("Content-Range", range.to_string());
+            head.fields.remove("Content-Type");
+            head.fields.remove("Content-Encoding");
+            Bytes::new()
+        }
+    };
+    let length = Some(body.len() as u64);
+    Whole { head, body, length }
+}
+
+fn slice(body: &Bytes, span: Span) -> Bytes {
+    let (first, last) = (usize::try_from(span.first), usize::try_from(span.last));
+    match (first, last) {
+        (Ok(first), Ok(last)) if last < body.len() => body.slice(first..=last),
+        _ => Bytes::new(),
+    }
+}
+
+/// A boundary that the body can't contain by accident, the same for the same body.
+fn boundary(body: &[u8]) -> String {
+    let digest = crate::cache::key::digest(body);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("apiproxyd-{hex}")
+}
+
+/// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.
+pub fn note(fields: &mut Fields, status: &CacheStatus) {
+    let mut value = Vec::with_capacity(96);
+    status.write(&mut value);
+    fields.push("X-Cache", status.x_cache());
+    fields.push("Cache-Status", value);
+    if status.detail == Some(Reason::Offline) {
+        fields.push("X-Offline", "true");
+    }
+}
+
+fn append(fields: &mut Fields, text: &[u8]) {
+    if let Some(more) = Fields::from_wire(text) {
+        fields.extend(&more);
+    }
+}
+
+/// Counts a finished answer.
+pub fn count(core: &Core, task: &Task, status: u16, result: CacheResult, bytes: u64) {
+    let took = mono().since(task.started);
+    core.cells.on_response(&task.head.method, status, result, took, bytes);
+}
+
+/// How an answer counts.
+#[must_use]
+pub fn result_of(status: &CacheStatus) -> CacheResult {
+    match status.outcome {
+        Outcome::Hit => CacheResult::Hit,
+        Outcome::StaleHit | Outcome::StaleForError(_) => CacheResult::Stale,
+        Outcome::Revalidated(_) => CacheResult::Revalidated,
+        Outcome::Forwarded(_) if status.x_cache() == "BYPASS" => CacheResult::Bypass,
+        Outcome::Forwarded(_) => CacheResult::Miss,
+        Outcome::Local => CacheResult::None,
+    }
+}
+
+/// Describes a body, which a 304 has not (RFC 9110 section 15.4.5).
+const NOT_IN_304: &[&str] = &[
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Length",
+    "Content-MD5",
+    "Content-Range",
+    "Content-Type",
+    "Transfer-Encoding",
+];

@@ -1,0 +1,257 @@
+//! Everything that can go wrong with one exchange, grouped by whose fault it is, and the one match
+//! that turns it into a status and a code (DESIGN section 8).
+
+use std::time::Duration;
+
+use crate::http1::RequestFault;
+
+/// The request is refused; nothing of it reached the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The message breaks HTTP's rules.
+    Malformed(RequestFault),
+    /// The path or query has bytes or escapes that are not let through.
+    BadTarget(&'static str),
+    /// The body is not what its headers say.
+    BadBody(&'static str),
+    /// The body is not well-formed JSON; the offset of the first bad byte.
+    BadJson(usize),
+    /// A body with a Content-Type that the endpoint does not take.
+    NotJson,
+    /// The body is larger than `security.max_request_body_size`.
+    BodyTooLarge,
+    /// The head or body did not arrive in time.
+    Slow,
+    /// No key, or one that is not known.
+    Unauthorized,
+    /// The path is not in `whitelisted_endpoints`.
+    EndpointNotAllowed,
+    /// An operator endpoint without its token.
+    Forbidden,
+    /// No such path.
+    NotFound,
+    /// The path takes other methods; the value of Allow.
+    MethodNotAllowed(&'static str),
+    /// A method that is not implemented.
+    MethodUnknown,
+    /// Too many requests; whole seconds until the next is admitted.
+    RateLimited(u32),
+    /// `only-if-cached`, and nothing fit to serve.
+    OnlyIfCached,
+    /// The daemon is short of something.
+    Overloaded,
+}
+
+/// The origin could not be asked, or answered in a way that can't be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The name could not be resolved.
+    Resolve,
+    /// The address is refused by the SSRF guard.
+    NotAllowed,
+    /// No connection.
+    Dial,
+    /// TLS failed.
+    Tls,
+    /// The connection ended before the answer's head was complete.
+    Reset,
+    /// The body ended early.
+    Truncated,
+    /// The answer breaks HTTP's rules; the rule's word.
+    Invalid(&'static str),
+    /// The answer is larger than `security.max_response_body_size`.
+    TooLarge,
+    /// No answer in time.
+    Timeout,
+    /// Every connection is in use and none became free in time.
+    Busy,
+    /// The breaker is open; whole seconds until it lets a probe through.
+    CircuitOpen(u32),
+    /// An offline endpoint with nothing stored, and no origin.
+    OfflineNotCached,
+    /// The origin answered with this server error, and there is something stale to serve instead.
+    Status(u16),
+    /// The fetch was given up by the one who led it.
+    Abandoned,
+    /// A bug; the panic was caught.
+    Internal,
+}
+
+/// What a client is told: the parts of an `application/problem+json` (RFC 9457).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status.
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people. Never names an address, path, database or library.
+    pub detail: &'static str,
+    /// Where in the request's body, for [`Refusal::BadJson`].
+    pub offset: Option<usize>,
+    /// Whole seconds for Retry-After.
+    pub retry_after: Option<u32>,
+    /// The value of Allow.
+    pub allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.problem().code
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn problem(self) -> Problem {
+        match self {
+            Self::Malformed(fault) => malformed(fault),
+            Self::BadTarget(detail) | Self::BadBody(detail) => {
+                Problem::new(400, "bad_request", detail)
+            }
+            Self::BadJson(offset) => {
+                let problem = Problem::new(400, "bad_request", "the body is not valid JSON");
+                Problem { offset: Some(offset), ..problem }
+            }
+            Self::NotJson => {
+                Problem::new(415, "unsupported_media_type", "send the body as application/json")
+            }
+            Self::BodyTooLarge => {
+                Problem::new(413, "content_too_large", "the request body is too large")
+            }
+            Self::Slow => Problem::new(408, "request_timeout", "the request took too long"),
+            Self::Unauthorized => {
+                Problem::new(401, "unauthorized", "send a valid key in X-API-Key")
+            }
+            Self::EndpointNotAllowed => {
+                Problem::new(403, "endpoint_not_allowed", "this endpoint is not allowed here")
+            }
+            Self::Forbidden => Problem::new(403, "forbidden", "this needs the operator's token"),
+            Self::NotFound => Problem::new(404, "not_found", "no such path"),
+            Self::MethodNotAllowed(allow) => {
+                let problem =
+                    Problem::new(405, "method_not_allowed", "this path takes other methods");
+                Problem { allow: Some(allow), ..problem }
+            }
+            Self::MethodUnknown => {
+                Problem::new(501, "method_not_implemented", "this method is not implemented")
+            }
+            Self::RateLimited(secs) => {
+                let problem = Problem::new(429, "rate_limited", "too many requests");
+                Problem { retry_after: Some(secs), ..problem }
+            }
+            Self::OnlyIfCached => {
+                Problem::new(504, "only_if_cached", "nothing fit to serve is in the cache")
+            }
+            Self::Overloaded => {
+                let problem = Problem::new(503, "overloaded", "try again in a moment");
+                Problem { retry_after: Some(1), ..problem }
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// The word for logs, metrics and Cache-Status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::NotAllowed => "not_allowed",
+            Self::Dial => "dial",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::Invalid(_) => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
+            Self::CircuitOpen(_) => "circuit_open",
+            Self::OfflineNotCached => "offline_not_cached",
+            Self::Status(_) => "status",
+            Self::Abandoned => "abandoned",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn problem(self) -> Problem {
+        match self {
+            Self::Resolve | Self::Dial | Self::Tls | Self::Reset => {
+                Problem::new(502, "upstream_unreachable", "the upstream can't be reached")
+            }
+            Self::NotAllowed => {
+                Problem::new(403, "upstream_not_allowed", "this upstream is not allowed")
+            }
+            Self::Truncated | Self::Invalid(_) | Self::Status(_) => {
+                Problem::new(502, "upstream_invalid", "the upstream's answer was broken")
+            }
+            Self::TooLarge => {
+                Problem::new(502, "upstream_too_large", "the upstream's answer was too large")
+            }
+            Self::Timeout => Problem::new(504, "upstream_timeout", "the upstream was too slow"),
+            Self::Busy => {
+                let problem =
+                    Problem::new(503, "upstream_busy", "all connections to it are in use");
+                Problem { retry_after: Some(1), ..problem }
+            }
+            Self::CircuitOpen(secs) => {
+                let problem =
+                    Problem::new(503, "circuit_open", "the upstream failed too often lately");
+                Problem { retry_after: Some(secs), ..problem }
+            }
+            Self::OfflineNotCached => {
+                let detail = "the upstream can't be reached and nothing is stored for this";
+                let problem = Problem::new(503, "offline_not_cached", detail);
+                Problem { retry_after: Some(RETRY_LATER.as_secs() as u32), ..problem }
+            }
+            Self::Abandoned | Self::Internal => {
+                Problem::new(500, "internal", "an internal error; it was logged")
+            }
+        }
+    }
+}
+
+impl Problem {
+    const fn new(status: u16, code: &'static str, detail: &'static str) -> Self {
+        Self { status, code, detail, offset: None, retry_after: None, allow: None }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn to_json(&self, request_id: &str) -> Vec<u8> {
+        let mut body = serde_json::json!({
+            "type": "about:blank",
+            "title": crate::http::status::reason_phrase(self.status),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+        });
+        if let (Some(offset), Some(object)) = (self.offset, body.as_object_mut()) {
+            object.insert("offset".to_owned(), offset.into());
+        }
+        let mut text = body.to_string().into_bytes();
+        text.push(b'\n');
+        text
+    }
+}
+
+/// Retry-After where nothing better is known.
+const RETRY_LATER: Duration = Duration::from_secs(5);
+
+fn malformed(fault: RequestFault) -> Problem {
+    let status = fault.status();
+    let code = match status {
+        408 => "request_timeout",
+        413 => "content_too_large",
+        414 => "target_too_long",
+        417 => "expectation_failed",
+        431 => "head_too_large",
+        501 => "not_implemented",
+        505 => "version_not_supported",
+        _ => "bad_request",
+    };
+    Problem::new(status, code, fault.as_str())
+}

@@ -1,0 +1,198 @@
+//! From an answer to an entry: made, shown to all cores, queued for the second tier.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::Wall;
+use crate::cache::{Entry, Exchange, Facts, Key, record, stored_fields};
+use crate::http::ResponseHead;
+use crate::net::mono;
+use crate::proxy::core::Core;
+use crate::proxy::flight::How;
+use crate::proxy::hub::{Lead, Published};
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::variant;
+use crate::store;
+
+/// A whole answer that may be stored.
+pub struct Material {
+    /// Its head as received.
+    pub head: ResponseHead,
+    /// When it was asked for and came.
+    pub times: Exchange,
+    /// What the policy made of it.
+    pub facts: Facts,
+    /// Its whole body, in memory of its own.
+    pub body: Bytes,
+}
+
+/// Where a flight or a solo fetch started from.
+#[derive(Clone)]
+pub struct Ground {
+    /// The clears and purges so far.
+    pub epoch: u64,
+    /// The second tier's own count.
+    pub store_epoch: Option<store::Epoch>,
+    /// The index of variants that was found.
+    pub index: Option<Arc<Entry>>,
+}
+
+impl Ground {
+    /// As things stand now.
+    #[must_use]
+    pub fn new(core: &Core, index: Option<Arc<Entry>>) -> Self {
+        let store_epoch = core.store.as_ref().map(|it| it.epoch());
+        Self { epoch: core.epoch(), store_epoch, index }
+    }
+}
+
+/// Stores a led fetch's answer and lands its flight with it.
+pub fn fill(
+    core: &Core,
+    inquiry: &Inquiry,
+    lead: Lead<Entry>,
+    ground: &Ground,
+    material: Material,
+) -> Arc<Entry> {
+    let (entry, index) = make(core, inquiry, ground, material);
+    publish(core, inquiry, lead, ground, index, &entry, How::Fetched);
+    entry
+}
+
+/// Shows an entry that answers a flight, with the index that leads to it.
+pub fn publish(
+    core: &Core,
+    inquiry: &Inquiry,
+    lead: Lead<Entry>,
+    ground: &Ground,
+    index: Option<Arc<Entry>>,
+    entry: &Arc<Entry>,
+    how: How,
+) {
+    if lead.flight().is_doomed() || core.epoch() != ground.epoch {
+        return lead.answer(entry, how);
+    }
+    let mut lead = Some(lead);
+    for shown in index.iter().chain([entry]) {
+        let key = shown.key();
+        let published = match lead.take_if(|it| **it.key() == *key.bytes()) {
+            Some(lead) => lead.publish(shown, entry, how),
+            None => core.shared.hub.announce(key.hash(), key.bytes(), shown, mono()),
+        };
+        if published == Published::Doomed {
+            return;
+        }
+        core.show(shown, published);
+        store(core, inquiry, ground, shown);
+    }
+    if let Some(lead) = lead {
+        lead.answer(entry, how);
+    }
+}
+
+/// Stores the answer of a request that went alone. Not if anything was purged meanwhile: without a
+/// flight nobody could tell whether it was this.
+pub fn fill_solo(
+    core: &Core,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    material: Material,
+) -> Arc<Entry> {
+    let (entry, index) = make(core, inquiry, ground, material);
+    if core.epoch() == ground.epoch {
+        for shown in index.iter().chain([&entry]) {
+            let key = shown.key();
+            let published = core.shared.hub.announce(key.hash(), key.bytes(), shown, mono());
+            core.show(shown, published);
+            store(core, inquiry, ground, shown);
+        }
+    }
+    entry
+}
+
+fn make(
+    core: &Core,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    material: Material,
+) -> (Arc<Entry>, Option<Arc<Entry>>) {
+    let Material { head, times, facts, body } = material;
+    let mut fields = stored_fields(&head, times);
+    fields.remove("Content-Length");
+    fields.push("Content-Length", body.len().to_string());
+    fields.push("Via", crate::proxy::origin::via(head.version));
+    let (seed, ledger) = (&core.shared.seed, &core.shared.ledger);
+    let known = ground.index.as_ref();
+    let placed = variant::place(seed, ledger, inquiry, known, &fields, &facts, core.next_id());
+    let entry = Entry::new(placed.key, facts, &fields, body, ledger);
+    (Arc::new(marked(core, entry)), placed.index)
+}
+
+/// Notes whether the origin set one of the configured fields itself.
+#[must_use]
+pub fn marked(core: &Core, entry: Entry) -> Entry {
+    let overlap = core.plan().marks.overlap(entry.fields());
+    entry.with_own_fields(overlap)
+}
+
+/// Queues an entry for the second tier.
+fn store(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Entry) {
+    let (Some(client), Some(epoch)) = (&core.store, ground.store_epoch) else { return };
+    let (upstream, head) = (inquiry.upstream(core), &inquiry.task.head);
+    let row = store::Row {
+        digest: entry.key().digest(&upstream.name()),
+        path: crate::proxy::purge::row_path(upstream, &head.path, head.query.as_deref()).into(),
+        meta: record::encode(entry).into(),
+        body: entry.body().clone(),
+        stored_at: crate::net::wall(),
+        keep_until: keep_until(inquiry, entry),
+        expired_at: None,
+    };
+    // A put that is shed costs a later miss; the store counts it.
+    let _ = client.put(row, epoch);
+}
+
+fn keep_until(inquiry: &Inquiry, entry: &Entry) -> Wall {
+    entry.facts().keep_until(&inquiry.policy)
+}
+
+/// Reads a row back; a row that can't be trusted is a miss.
+#[must_use]
+pub fn read(core: &Core, row: store::Row, key: &Key) -> Option<Entry> {
+    match record::decode(&row.meta, row.body, key, &core.shared.ledger) {
+        Ok(entry) => Some(marked(core, entry)),
+        Err(fault) => {
+            tracing::warn!(reason = fault.as_str(), "a stored row was not usable");
+            None
+        }
+    }
+}
+
+/// Shows an entry of the second tier to all cores and lands the flight that looked for it.
+pub fn promote_stored(core: &Core, lead: Lead<Entry>, ground: &Ground, entry: &Arc<Entry>) {
+    if core.epoch() != ground.epoch {
+        return lead.answer(entry, How::Stored);
+    }
+    let published = lead.publish(entry, entry, How::Stored);
+    core.show(entry, published);
+}
+
+/// An entry that a purge made stale must be validated before it is used again.
+#[must_use]
+pub fn expire(core: &Core, entry: Entry, expired_at: Option<Wall>) -> Entry {
+    let Some(at) = expired_at else { return entry };
+    let mut facts = entry.facts();
+    facts.lifetime = facts.lifetime.min(facts.age(at));
+    let (key, ledger) = (entry.key().clone(), &core.shared.ledger);
+    let stale = Entry::new(key, facts, entry.fields(), entry.body().clone(), ledger);
+    marked(core, stale)
+}
+
+/// Puts an entry in the place of an older one of the same key.
+pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: Arc<Entry>) {
+    let key = entry.key();
+    let published = core.shared.hub.announce(key.hash(), key.bytes(), &entry, mono());
+    core.show(&entry, published);
+    store(core, inquiry, ground, &entry);
+}

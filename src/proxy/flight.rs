@@ -1,0 +1,229 @@
+//! A fetch in flight, watched by everybody who waits for its key.
+//!
+//! ```text
+//! Waiting --head of the answer--> Streaming --end--> Landed(Entry | Private | Failed)
+//!    \_______________________________________________^
+//! ```
+//!
+//! The fetch moves it forward, watchers on any core sleep until it moves. It moves once into each
+//! stage; a landed flight stays landed. The guard that leads a flight lands it as failed when it
+//! is dropped (see [`crate::proxy::hub::Lead`]), so that nobody sleeps for ever.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crate::cache::Reason;
+use crate::http::ResponseHead;
+use crate::proxy::error::Fault;
+use crate::proxy::growing::Growing;
+
+/// One fetch for one key. `E` is the cache entry.
+pub struct Flight<E> {
+    state: Mutex<State<E>>,
+    /// The key was purged meanwhile: what the fetch brings is delivered, not stored.
+    doomed: AtomicBool,
+    /// Requests that joined beside the one that started it.
+    followers: AtomicU32,
+    /// The client it was started for is gone.
+    deserted: AtomicBool,
+}
+
+/// How far a flight has come.
+pub enum Stage<E> {
+    /// An interim answer (103) that the watcher has not seen.
+    Hint(Arc<ResponseHead>),
+    /// The answer's head is known, its body is arriving.
+    Streaming(Arc<Incoming>),
+    /// It is over.
+    Landed(Outcome<E>),
+}
+
+/// How a flight ended.
+pub enum Outcome<E> {
+    /// With an entry that answers all who wait.
+    Entry(Arc<E>, How),
+    /// With an answer for the leader alone: the others go on by themselves.
+    Private,
+    /// With a fault, and perhaps something stale that may be served instead.
+    Failed(Fault, Option<Arc<E>>),
+}
+
+/// Where the entry of a landed flight comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// From the second tier, fresh.
+    Stored,
+    /// From the origin.
+    Fetched,
+    /// The origin confirmed what was stored.
+    Validated,
+}
+
+/// An answer whose body is still arriving.
+pub struct Incoming {
+    /// The head, ready for clients: hop-by-hop fields removed.
+    pub head: ResponseHead,
+    /// Length of the body when the origin stated it.
+    pub length: Option<u64>,
+    /// Whether the body is gzip.
+    pub gzip: bool,
+    /// Whether all who wait may read it, or the leader's client alone.
+    pub shared: bool,
+    /// Why it can't be stored; `None` when it is being stored.
+    pub reason: Option<Reason>,
+    /// The body.
+    pub body: Arc<Growing>,
+}
+
+struct State<E> {
+    hints: Vec<Arc<ResponseHead>>,
+    streaming: Option<Arc<Incoming>>,
+    landed: Option<Outcome<E>>,
+    watchers: Vec<Waker>,
+}
+
+impl<E> Flight<E> {
+    /// A flight that waits for its head.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                hints: Vec::new(),
+                streaming: None,
+                landed: None,
+                watchers: Vec::new(),
+            }),
+            doomed: AtomicBool::new(false),
+            followers: AtomicU32::new(0),
+            deserted: AtomicBool::new(false),
+        })
+    }
+
+    /// An interim answer came.
+    pub fn hint(&self, head: ResponseHead) {
+        let mut state = self.lock();
+        state.hints.push(Arc::new(head));
+        wake(state);
+    }
+
+    /// The head is there.
+    pub fn stream(&self, incoming: Arc<Incoming>) {
+        let mut state = self.lock();
+        debug_assert!(state.landed.is_none() && state.streaming.is_none());
+        state.streaming = Some(incoming);
+        wake(state);
+    }
+
+    /// It is over. The first landing counts.
+    pub fn land(&self, outcome: Outcome<E>) {
+        let mut state = self.lock();
+        if state.landed.is_none() {
+            state.landed = Some(outcome);
+            wake(state);
+        }
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_landed(&self) -> bool {
+        self.lock().landed.is_some()
+    }
+
+    /// Waits for the next hint, the head or the end. `hints` counts the hints seen.
+    pub async fn stage(&self, hints: &mut usize) -> Stage<E> {
+        let seen = *hints;
+        let stage = self.wait(|state| {
+            if let Some(hint) = state.hints.get(seen) {
+                return Some(Stage::Hint(Arc::clone(hint)));
+            }
+            // An entry is better than its stream; a stream better than to hear that it is over.
+            match (&state.landed, &state.streaming) {
+                (Some(entry @ Outcome::Entry(..)), _) => Some(Stage::Landed(entry.clone())),
+                (_, Some(incoming)) => Some(Stage::Streaming(Arc::clone(incoming))),
+                (Some(outcome), None) => Some(Stage::Landed(outcome.clone())),
+                (None, None) => None,
+            }
+        });
+        let stage = stage.await;
+        if matches!(stage, Stage::Hint(_)) {
+            *hints += 1;
+        }
+        stage
+    }
+
+    /// Waits until it is over.
+    pub async fn landed(&self) -> Outcome<E> {
+        self.wait(|state| state.landed.clone()).await
+    }
+
+    /// Marks what it brings as not to be stored.
+    pub fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    /// Whether its key was purged since it started.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
+    /// The client it was started for leaves.
+    pub fn desert(&self) {
+        self.deserted.store(true, Ordering::Release);
+    }
+
+    /// Whether the client it was started for has left.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.deserted.load(Ordering::Acquire)
+    }
+
+    /// Counts a request that joined.
+    pub fn on_follower(&self) {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that joined so far.
+    #[must_use]
+    pub fn followers(&self) -> u32 {
+        self.followers.load(Ordering::Relaxed)
+    }
+
+    async fn wait<T>(&self, ready: impl Fn(&State<E>) -> Option<T>) -> T {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if let Some(value) = ready(&state) {
+                return Poll::Ready(value);
+            }
+            if !state.watchers.iter().any(|it| it.will_wake(cx.waker())) {
+                state.watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> Clone for Outcome<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Entry(entry, how) => Self::Entry(Arc::clone(entry), *how),
+            Self::Private => Self::Private,
+            Self::Failed(fault, stale) => Self::Failed(*fault, stale.clone()),
+        }
+    }
+}
+
+fn wake<E>(mut state: MutexGuard<'_, State<E>>) {
+    let watchers = std::mem::take(&mut state.watchers);
+    drop(state);
+    for watcher in watchers {
+        watcher.wake();
+    }
+}

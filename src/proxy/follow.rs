@@ -1,0 +1,153 @@
+//! Watching a flight until it answers: the leader's client and all followers alike.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cache::{CacheStatus, Entry, Key, Kind};
+use crate::net::wall;
+use crate::proxy::core::Core;
+use crate::proxy::deliver;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::Fault;
+use crate::proxy::flight::{Flight, How, Incoming, Outcome, Stage};
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::race::{First, race};
+
+/// Somebody who waits.
+pub struct Watcher {
+    /// For this.
+    pub flight: Arc<Flight<Entry>>,
+    /// It was started for this one: a private answer is its.
+    pub leader: bool,
+    /// The key whose answer a follower may take; an entry of another key is another variant.
+    pub expected: Option<Key>,
+}
+
+/// What became of the waiting.
+pub enum Followed {
+    /// The client has its answer, or has left.
+    Answered,
+    /// Something is known now that was not before: look again.
+    Again,
+    /// The answer is not for this one.
+    Alone,
+    /// A fault, and perhaps something stale.
+    Failed(Fault, Option<Arc<Entry>>),
+}
+
+/// Waits for a flight and hands its answer on.
+pub async fn follow(
+    core: &Rc<Core>,
+    inquiry: &Rc<Inquiry>,
+    watcher: Watcher,
+    status: CacheStatus,
+    client: &impl Downstream,
+) -> Followed {
+    let deserter = Deserter(&watcher);
+    let mut hints = 0;
+    loop {
+        let stage = match race(watcher.flight.stage(&mut hints), client.gone()).await {
+            First::Left(stage) => stage,
+            First::Right(()) => return Followed::Answered,
+        };
+        match stage {
+            Stage::Hint(head) => {
+                if client.interim(head.status, &head.fields).await.is_err() {
+                    return Followed::Answered;
+                }
+            }
+            Stage::Streaming(incoming) => {
+                let followed = stream(core, inquiry, &watcher, &incoming, status, client).await;
+                std::mem::forget(deserter);
+                return followed;
+            }
+            Stage::Landed(outcome) => {
+                return landed(core, inquiry, &watcher, outcome, status, client).await;
+            }
+        }
+    }
+}
+
+/// Tells the fetch when the client it was started for leaves before the answer.
+struct Deserter<'w>(&'w Watcher);
+
+impl Drop for Deserter<'_> {
+    fn drop(&mut self) {
+        if self.0.leader {
+            self.0.flight.desert();
+        }
+    }
+}
+
+async fn stream(
+    core: &Rc<Core>,
+    inquiry: &Rc<Inquiry>,
+    watcher: &Watcher,
+    incoming: &Arc<Incoming>,
+    status: CacheStatus,
+    client: &impl Downstream,
+) -> Followed {
+    if !incoming.shared && !watcher.leader {
+        return Followed::Alone;
+    }
+    // A variant's stream is for those whose request has its values; who shares the primary key
+    // can't know before the entry is there.
+    let varies = !watcher.leader && incoming.head.fields.contains("Vary");
+    let undecodable = incoming.gzip && !inquiry.codings.gzip.is_acceptable();
+    let whole = varies || undecodable || inquiry.is_partial();
+    if whole && incoming.reason.is_none() {
+        let outcome = watcher.flight.landed().await;
+        return landed(core, inquiry, watcher, outcome, status, client).await;
+    }
+    if varies || undecodable {
+        return Followed::Alone;
+    }
+    let status = CacheStatus {
+        stored: incoming.reason.is_none() && !status.collapsed,
+        fwd_status: Some(incoming.head.status),
+        detail: incoming.reason.or(status.detail),
+        ..status
+    };
+    deliver::incoming(core, inquiry, incoming, status, client).await;
+    Followed::Answered
+}
+
+async fn landed(
+    core: &Rc<Core>,
+    inquiry: &Rc<Inquiry>,
+    watcher: &Watcher,
+    outcome: Outcome<Entry>,
+    status: CacheStatus,
+    client: &impl Downstream,
+) -> Followed {
+    let (entry, how) = match outcome {
+        Outcome::Entry(entry, how) => (entry, how),
+        Outcome::Private => return Followed::Alone,
+        Outcome::Failed(Fault::Abandoned, _) if !watcher.leader => return Followed::Again,
+        Outcome::Failed(fault, stale) => return Followed::Failed(fault, stale),
+    };
+    if let Kind::VaryIndex(_) = entry.kind() {
+        return Followed::Again;
+    }
+    let other = watcher.expected.as_ref().is_some_and(|it| it != entry.key());
+    if other {
+        return Followed::Again;
+    }
+    let facts = entry.facts();
+    let usable = watcher.leader || facts.is_worth_waiting_for();
+    if !usable {
+        return Followed::Alone;
+    }
+    let status = match how {
+        How::Stored => CacheStatus::hit(facts.ttl(wall())),
+        How::Fetched => {
+            CacheStatus { stored: !status.collapsed, fwd_status: Some(entry.status()), ..status }
+        }
+        How::Validated => {
+            let why = status.detail.unwrap_or(crate::cache::Reason::Stale);
+            CacheStatus { collapsed: status.collapsed, ..CacheStatus::revalidated(why) }
+        }
+    };
+    deliver::entry(core, inquiry, &entry, status, client).await;
+    Followed::Answered
+}

@@ -1,0 +1,168 @@
+//! The decisions that come before the cache, for the hit path and the slow path alike: where a
+//! request goes, whether its sender may, and how often.
+//!
+//! The order matters. The endpoint list comes before the key so that it can't be probed with
+//! stolen keys for free, the key before the limiter so that unknown keys can't fill it, and all of
+//! it before the cache: a revoked key gets nothing, stored or not.
+
+use std::net::IpAddr;
+
+use crate::base::Mono;
+use crate::http::Method;
+use crate::limit::{Ask, Both, Kind, Quota, Standing, Verdict};
+use crate::metrics::Counter;
+use crate::proxy::core::Core;
+use crate::proxy::error::Refusal;
+use crate::proxy::plan::{Plan, Upstream};
+
+/// What the gate looks at.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The normalised path.
+    pub path: &'a [u8],
+    /// X-API-Key.
+    pub key: Option<&'a [u8]>,
+    /// The address that counts.
+    pub client: IpAddr,
+}
+
+/// Where a request's identities stand, as far as they are limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// The address.
+    pub address: Option<Standing>,
+    /// The key, and its quota's numbers.
+    pub key: Option<(Standing, Quota)>,
+}
+
+/// What it says.
+pub enum Gate<'p> {
+    /// Ask this upstream.
+    Proxy {
+        /// The upstream.
+        upstream: &'p Upstream,
+        /// The path for it.
+        path: &'p [u8],
+        /// Where the sender stands with the limiter.
+        standings: Standings,
+    },
+    /// An operator endpoint.
+    Admin,
+    /// No.
+    Refused(Refusal),
+}
+
+/// Judges a request; takes one from its sender's quota when it goes to an upstream.
+pub fn check<'p>(core: &'p Core, asked: Asked<'p>, now: Mono) -> Gate<'p> {
+    let plan = core.plan();
+    if is_admin(asked.path) {
+        return Gate::Admin;
+    }
+    let Some(path) = plan.prefix.strip(asked.path) else {
+        return Gate::Refused(Refusal::NotFound);
+    };
+    if let Err(refusal) = method_allowed(asked.method, plan) {
+        return Gate::Refused(refusal);
+    }
+    if !plan.allowed.matches(path) {
+        return Gate::Refused(Refusal::EndpointNotAllowed);
+    }
+    let Some(resolved) = plan.settings.table.resolve(path) else {
+        return Gate::Refused(Refusal::NotFound);
+    };
+    let known = match known_key(plan, asked.key) {
+        Ok(known) => known,
+        Err(refusal) => return Gate::Refused(refusal),
+    };
+    let upstream = plan.upstream(resolved.route.overrides);
+    match admit(core, asked, known, now) {
+        Ok(standings) => Gate::Proxy { upstream, path: resolved.path, standings },
+        Err(refusal) => Gate::Refused(refusal),
+    }
+}
+
+/// Whether a path belongs to the operator endpoints, wherever the API is mounted.
+#[must_use]
+pub fn is_admin(path: &[u8]) -> bool {
+    match path {
+        b"/health" | b"/livez" | b"/readyz" | b"/metrics" => true,
+        _ => path.starts_with(b"/cache/"),
+    }
+}
+
+fn method_allowed(method: &Method, plan: &Plan) -> Result<(), Refusal> {
+    match method {
+        Method::Connect | Method::Trace => Err(Refusal::MethodNotAllowed(METHODS)),
+        Method::Extension(_) if !plan.unknown_methods => Err(Refusal::MethodUnknown),
+        _ => Ok(()),
+    }
+}
+
+/// The key's own quota, where keys are asked for and it has one.
+fn known_key<'p>(plan: &'p Plan, key: Option<&[u8]>) -> Result<Option<&'p Quota>, Refusal> {
+    let keys = &plan.settings.security.client_api_keys;
+    if keys.is_empty() {
+        return Ok(plan.settings.key_quota.as_ref());
+    }
+    let known = key.and_then(|it| keys.find(it)).ok_or(Refusal::Unauthorized)?;
+    Ok(known.quota.as_ref())
+}
+
+fn admit(
+    core: &Core,
+    asked: Asked<'_>,
+    per_key: Option<&Quota>,
+    now: Mono,
+) -> Result<Standings, Refusal> {
+    let shared = &core.shared;
+    let address = shared.plan.settings.address_quota.as_ref().map(|quota| Ask {
+        kind: Kind::Address,
+        hash: Kind::hash_address(&shared.seed, asked.client),
+        quota,
+    });
+    let key = per_key.zip(asked.key).map(|(quota, key)| Ask {
+        kind: Kind::Key,
+        hash: Kind::hash_key(&shared.seed, key),
+        quota,
+    });
+    let verdict = match (&address, &key) {
+        (None, None) => return Ok(Standings::default()),
+        (Some(only), None) | (None, Some(only)) => {
+            match shared.limiter.check(only.hash, only.quota, now) {
+                Verdict::Admitted(standing) => Ok((standing, standing)),
+                Verdict::Rejected { retry_after } => Err((only.kind, retry_after)),
+            }
+        }
+        (Some(address), Some(key)) => match shared.limiter.check_both(*address, *key, now) {
+            Both::Admitted { first, second } => Ok((first, second)),
+            Both::Rejected { by, retry_after } => Err((by, retry_after)),
+        },
+    };
+    match verdict {
+        Ok((first, second)) => {
+            if address.is_some() {
+                core.cells.inc(Counter::LimiterAdmitted);
+            }
+            if key.is_some() {
+                core.cells.inc(Counter::LimiterAdmittedKey);
+            }
+            Ok(Standings {
+                address: address.map(|_| first),
+                key: key.map(|it| (second, *it.quota)),
+            })
+        }
+        Err((kind, retry_after)) => {
+            core.cells.inc(match kind {
+                Kind::Address => Counter::LimiterRejectedIp,
+                Kind::Key => Counter::LimiterRejectedKey,
+            });
+            let secs = retry_after.as_millis().div_ceil(1_000);
+            Err(Refusal::RateLimited(u32::try_from(secs).unwrap_or(u32::MAX).max(1)))
+        }
+    }
+}
+
+/// What a proxied path takes.
+pub const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY";

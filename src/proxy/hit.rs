@@ -1,0 +1,343 @@
+//! The hit path: one synchronous function from request bytes to response bytes.
+//!
+//! Parses out of the connection's buffer, asks the gate, finds a fresh entry in this core's part
+//! of L1 and appends the finished answer to the connection's output. It takes no lock, awaits
+//! nothing and allocates nothing. Whatever is not plainly a hit becomes a [`Task`] for the slow
+//! path, with everything decided here decided once.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::cache::key::Class;
+use crate::cache::{Entry, Kind, OtherCoding};
+use crate::http::target::{normalise_path, normalise_query};
+use crate::http::{Fields, Method, RequestHead, accept};
+use crate::http1::write::{write_response_head, write_status_line};
+use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
+use crate::metrics::CacheResult;
+use crate::proxy::answer;
+use crate::proxy::core::{Core, Moment};
+use crate::proxy::error::{Problem, Refusal};
+use crate::proxy::gate::{self, Asked, Gate, Standings};
+use crate::proxy::keyed::Keyed;
+use crate::proxy::plan::{Plan, Upstream};
+use crate::proxy::request::{Destination, Framing, Peer, RequestId, Task};
+use crate::proxy::variant;
+
+/// What became of the buffer's first request.
+pub enum Step {
+    /// It is not complete.
+    More,
+    /// It is answered.
+    Done {
+        /// Bytes of the buffer it took.
+        consumed: usize,
+        /// Whether the connection goes on.
+        persistent: bool,
+    },
+    /// It needs an exchange.
+    Slow {
+        /// Bytes of the buffer its head took.
+        consumed: usize,
+        /// The exchange.
+        task: Box<Task>,
+    },
+    /// It is no HTTP; the answer says so, and nothing after it has a meaning.
+    Broken,
+}
+
+/// A request being looked at.
+struct Reading<'a, 'h, 'b> {
+    core: &'a Core,
+    peer: &'a Peer,
+    request: &'a Request<'h, 'b>,
+    client: IpAddr,
+    id: RequestId,
+    now: Moment,
+}
+
+/// Serves the request that `input` starts with. `closing`: the connection ends after the answer.
+pub fn serve(
+    core: &Core,
+    peer: &Peer,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    now: Moment,
+    closing: bool,
+) -> Step {
+    let mut slots = Slots::new();
+    let request = match parse_request(input, &core.plan().request_limits, &mut slots) {
+        Ok(Some(request)) => request,
+        Ok(None) => return Step::More,
+        Err(fault) => {
+            refuse(core, fault, out);
+            return Step::Broken;
+        }
+    };
+    let reading = Reading {
+        core,
+        peer,
+        client: client_address(core.plan(), peer, &request),
+        id: RequestId::new(request.value(Name::XRequestId), core.next_id()),
+        request: &request,
+        now,
+    };
+    let (path, query) = match normal_target(core.plan(), &request) {
+        Ok(normal) => normal,
+        Err(refusal) => {
+            return reading.slow("/", None, Destination::Refused(refusal), Standings::default());
+        }
+    };
+    let asked = Asked {
+        method: &request.method,
+        path: &path,
+        key: request.value(Name::XApiKey),
+        client: reading.client,
+    };
+    let refused = match gate::check(core, asked, now.mono) {
+        Gate::Proxy { upstream, path, standings } => {
+            if let Some(hit) = reading.hit(upstream, path, query.as_deref()) {
+                let persistent = request.persistent && !closing;
+                reading.write(&hit, &standings, persistent, out);
+                return Step::Done { consumed: request.head_len, persistent };
+            }
+            let destination = Destination::Upstream(upstream.index);
+            return reading.slow(&text(path), query.as_deref(), destination, standings);
+        }
+        Gate::Admin => Destination::Admin,
+        Gate::Refused(refusal) => Destination::Refused(refusal),
+    };
+    reading.slow(&text(&path), query.as_deref(), refused, Standings::default())
+}
+
+/// Appends the answer to a message that is no HTTP.
+pub fn refuse(core: &Core, fault: RequestFault, out: &mut Vec<u8>) {
+    write_problem(core, Refusal::Malformed(fault).problem(), out);
+}
+
+/// Appends the answer to a client that never finished its request.
+pub fn refuse_slow(core: &Core, out: &mut Vec<u8>) {
+    write_problem(core, Refusal::Slow.problem(), out);
+}
+
+/// A fresh entry in the form the client takes.
+struct Found {
+    entry: Arc<Entry>,
+    form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    AsStored,
+    OtherCoding,
+}
+
+impl Reading<'_, '_, '_> {
+    /// A fresh entry of this core that answers a request without any conditions.
+    fn hit(&self, upstream: &Upstream, path: &[u8], query: Option<&[u8]>) -> Option<Found> {
+        let request = self.request;
+        let plain = !request.known.any(NEEDS_POLICY)
+            && matches!(request.method, Method::Get | Method::Head)
+            && matches!(request.body, BodyLength::None | BodyLength::Length(0))
+            && upstream.policy.methods.contains(&request.method);
+        if !plain {
+            return None;
+        }
+        let mut key = self.core.key.borrow_mut();
+        let api_key = request.value(Name::XApiKey);
+        let keyed = Keyed { class: Class::Read, path, query, api_key, body: None };
+        keyed.write(self.core.plan(), upstream, &mut key);
+        let mut shard = self.core.shard.borrow_mut();
+        let found = shard.get(self.core.shared.seed.hash(&key), &key)?;
+        let entry = match found.kind() {
+            Kind::Content => Arc::clone(found),
+            Kind::VaryIndex(_) => {
+                let index = Arc::clone(found);
+                let values = |name: &str| combined(request, name);
+                variant::find_in_shard(
+                    &self.core.shared.seed,
+                    &mut shard,
+                    &mut key,
+                    &index,
+                    values,
+                )?
+            }
+        };
+        if !entry.facts().serves_plain_request(self.now.wall) {
+            return None;
+        }
+        let form = self.form(&entry)?;
+        Some(Found { entry, form })
+    }
+
+    /// Which coding of the entry the client takes; `None` when it would have to be made first.
+    fn form(&self, entry: &Entry) -> Option<Form> {
+        let marks = entry.marks();
+        if !marks.gzip && !marks.compressible {
+            return Some(Form::AsStored);
+        }
+        let lines = self.request.values(Name::AcceptEncoding);
+        let codings = accept::Codings::from_lines(lines);
+        let wants_other =
+            if marks.gzip { !codings.gzip.is_acceptable() } else { codings.prefers_gzip() };
+        if !wants_other {
+            return Some(Form::AsStored);
+        }
+        match entry.other_coding() {
+            OtherCoding::Made(_) => Some(Form::OtherCoding),
+            OtherCoding::Useless => Some(Form::AsStored),
+            OtherCoding::NotMade => None,
+        }
+    }
+
+    /// Appends the finished answer.
+    fn write(&self, found: &Found, standings: &Standings, persistent: bool, out: &mut Vec<u8>) {
+        let core = self.core;
+        let entry = &*found.entry;
+        let (fields, body) = match (found.form, entry.other_coding()) {
+            (Form::OtherCoding, OtherCoding::Made(other)) => (&other.fields, &other.body),
+            _ => (entry.fields(), entry.body()),
+        };
+        let wire = fields.as_wire();
+        out.reserve(wire.len() + body.len() + HEAD_EXTRA_BYTES);
+        write_status_line(out, entry.status());
+        out.extend_from_slice(wire);
+        if entry.marks().own_fields {
+            core.plan().marks.push_missing(fields, out);
+        } else {
+            out.extend_from_slice(core.plan().marks.block());
+        }
+        let facts = entry.facts();
+        answer::push_age(facts.age(self.now.wall), out);
+        answer::push_hit(facts.ttl(self.now.wall), out);
+        answer::push_exchange(core.plan(), &self.id, standings, out);
+        push_connection(self.request, persistent, out);
+        out.extend_from_slice(b"\r\n");
+        let head_only = self.request.method == Method::Head;
+        if !head_only {
+            out.extend_from_slice(body);
+        }
+        let bytes = if head_only { 0 } else { body.len() as u64 };
+        core.cells.on_hit(&self.request.method, entry.status(), CacheResult::Hit, bytes);
+    }
+
+    /// Everything that was decided, owned, for the slow path.
+    fn slow(
+        &self,
+        path: &str,
+        query: Option<&[u8]>,
+        destination: Destination,
+        standings: Standings,
+    ) -> Step {
+        let request = self.request;
+        let head = RequestHead {
+            method: request.method.clone(),
+            path: path.to_owned(),
+            query: query.map(text).map(Cow::into_owned),
+            authority: text(request.authority).into_owned(),
+            version: request.version,
+            fields: request.to_fields(),
+        };
+        let framing = Framing {
+            version: request.version,
+            persistent: request.persistent,
+            body: request.body,
+            expects_continue: request.expects_continue,
+        };
+        let task = Task {
+            head,
+            framing,
+            peer: *self.peer,
+            client: self.client,
+            id: self.id,
+            destination,
+            standings,
+            started: self.now.mono,
+        };
+        Step::Slow { consumed: request.head_len, task: Box::new(task) }
+    }
+}
+
+/// The address that is limited: the peer's, or what trusted proxies say of it.
+fn client_address(plan: &Plan, peer: &Peer, request: &Request<'_, '_>) -> IpAddr {
+    if plan.trusted_proxies.is_empty() || !request.known.any(FORWARDED) {
+        return peer.address;
+    }
+    plan.trusted_proxies.client_address(
+        peer.address,
+        request.values(Name::XForwardedFor),
+        request.values(Name::Forwarded),
+    )
+}
+
+type Normal<'b> = (Cow<'b, [u8]>, Option<Cow<'b, [u8]>>);
+
+/// The one spelling of path and query that the gate, the key and the upstream see.
+fn normal_target<'b>(plan: &Plan, request: &Request<'_, 'b>) -> Result<Normal<'b>, Refusal> {
+    let (path, query) = match request.target {
+        Target::Asterisk => return Ok((Cow::Borrowed(b"*"), None)),
+        Target::Authority(_) => return Err(Refusal::MethodNotAllowed(gate::METHODS)),
+        ref target => (target.path().unwrap_or(b"/"), target.query()),
+    };
+    let path = normalise_path(path, plan.slashes).map_err(|it| Refusal::BadTarget(it.as_str()))?;
+    let query = query.map(normalise_query).transpose();
+    let query = query.map_err(|it| Refusal::BadTarget(it.as_str()))?;
+    Ok((path, query))
+}
+
+/// All lines of a field, joined; borrowed where there is one.
+fn combined<'b>(request: &Request<'_, 'b>, name: &str) -> Option<Cow<'b, [u8]>> {
+    let mut lines = request.fields.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
+    let first = lines.next()?;
+    let mut all = Cow::Borrowed(first.value);
+    for line in lines {
+        let joined = all.to_mut();
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.value);
+    }
+    Some(all)
+}
+
+fn push_connection(request: &Request<'_, '_>, persistent: bool, out: &mut Vec<u8>) {
+    if !persistent {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if request.version == crate::http::Version::Http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+}
+
+/// Paths and queries are ASCII once normalised; an authority was checked by the parser.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn write_problem(core: &Core, problem: Problem, out: &mut Vec<u8>) {
+    let id = RequestId::new(None, core.next_id());
+    let body = problem.to_json(id.as_str());
+    let mut fields = Fields::new();
+    fields.push("Content-Type", "application/problem+json");
+    fields.push("Content-Length", body.len().to_string());
+    answer::push_own(core.plan(), &mut fields, &id, &Standings::default());
+    fields.push("Connection", "close");
+    write_response_head(out, problem.status, &fields);
+    out.extend_from_slice(&body);
+    core.cells.on_refusal(problem.status);
+}
+
+/// With any of these the cache policy decides, on the slow path.
+const NEEDS_POLICY: Mask = Mask::of(&[
+    Name::CacheControl,
+    Name::Pragma,
+    Name::Authorization,
+    Name::Range,
+    Name::IfRange,
+    Name::IfNoneMatch,
+    Name::IfModifiedSince,
+    Name::IfMatch,
+    Name::IfUnmodifiedSince,
+    Name::Expect,
+]);
+const FORWARDED: Mask = Mask::of(&[Name::XForwardedFor, Name::Forwarded]);
+/// Room for the status line and what `answer` adds.
+const HEAD_EXTRA_BYTES: usize = 1024;

@@ -1,0 +1,140 @@
+//! The request as the origin gets it: which of the client's fields go on, which are ours.
+
+use crate::base::Wall;
+use crate::cache::conditional_request;
+use crate::http::{Fields, RequestHead, hop};
+use crate::proxy::plan::Upstream;
+
+/// A request on its way to the origin.
+pub struct Outgoing<'a> {
+    /// What the client sent; its path and query are those under the API prefix.
+    pub head: &'a RequestHead,
+    /// Where it goes.
+    pub upstream: &'a Upstream,
+    /// What goes before the body.
+    pub body: OutgoingBody,
+    /// The address the client has, after trusted proxies.
+    pub client: std::net::IpAddr,
+    /// `https` when the client's connection is TLS.
+    pub scheme: &'static str,
+    /// This exchange's id.
+    pub request_id: &'a str,
+    /// What becomes of the fields that a cache answers itself.
+    pub purpose: Purpose<'a>,
+    /// The clock, for dates with two-digit years.
+    pub now: Wall,
+}
+
+/// The framing of the request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutgoingBody {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunked, for the client sent it so.
+    Chunked,
+}
+
+/// What the answer is wanted for.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// This client alone: its conditions, ranges and codings go on.
+    Pass,
+    /// The cache: the whole.
+    Fill {
+        /// What is stored already: its validators make the request conditional.
+        stored: Option<&'a Fields>,
+        /// In gzip, if the origin has it; else uncoded. The cache makes the other one itself.
+        gzip: bool,
+    },
+}
+
+/// The head as HTTP/1.1 text.
+#[must_use]
+pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
+    let mut fields = out.head.fields.clone();
+    hop::strip_hop_by_hop(&mut fields);
+    fields.retain(|field| !DROPPED.iter().any(|name| field.is(name)));
+    if let Some(key) = &out.upstream.api_key {
+        fields.replace("X-API-Key", key.expose());
+    }
+    if let Purpose::Fill { stored, gzip } = out.purpose {
+        fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
+        fields.push("Accept-Encoding", if gzip { "gzip" } else { "identity" });
+        if let Some(stored) = stored {
+            conditional_request(&mut fields, stored, out.now);
+        }
+    }
+    write_head(out, &fields)
+}
+
+fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
+    let mut text = Vec::with_capacity(fields.as_wire().len() + 512);
+    text.extend_from_slice(out.head.method.as_str().as_bytes());
+    text.push(b' ');
+    out.upstream.push_target(&out.head.path, out.head.query.as_deref(), &mut text);
+    text.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    text.extend_from_slice(out.upstream.target.authority().as_bytes());
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(fields.as_wire());
+    let mut own = Fields::with_capacity(256);
+    own.push("X-Forwarded-For", out.client.to_string());
+    own.push("X-Forwarded-Proto", out.scheme);
+    own.push("Via", via(out.head.version));
+    own.push("X-Request-Id", out.request_id);
+    match out.body {
+        OutgoingBody::None => {}
+        OutgoingBody::Length(length) => own.push("Content-Length", length.to_string()),
+        OutgoingBody::Chunked => own.push("Transfer-Encoding", "chunked"),
+    }
+    text.extend_from_slice(own.as_wire());
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+/// The Via member for what came by this version (RFC 9110 section 7.6.3).
+#[must_use]
+pub const fn via(version: crate::http::Version) -> &'static str {
+    match version {
+        crate::http::Version::Http10 => "1.0 apiproxyd",
+        crate::http::Version::Http11 => "1.1 apiproxyd",
+        crate::http::Version::Http2 => "2.0 apiproxyd",
+    }
+}
+
+/// Never passed on: written anew, or able to change the answer without being in the key.
+const DROPPED: &[&str] = &[
+    "Host",
+    "Content-Length",
+    "Expect",
+    "Via",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+    "X-Request-Id",
+    "X-Original-URL",
+    "X-Original-Host",
+    "X-Original-URI",
+    "X-Rewrite-URL",
+    "X-Host",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+];
+
+/// What the cache answers itself, from the whole.
+const OF_THE_CACHE: &[&str] = &[
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Range",
+    "Range",
+    "Accept-Encoding",
+    "Cache-Control",
+    "Pragma",
+];

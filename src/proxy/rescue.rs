@@ -1,0 +1,91 @@
+//! What a client gets when the origin can't answer: something stale if that is allowed, else an
+//! error that says what happened and when to try again.
+
+use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
+use crate::http::{Fields, ResponseHead, Version};
+use crate::metrics::{CacheResult, Counter};
+use crate::net::wall;
+use crate::proxy::core::Core;
+use crate::proxy::deliver::{self, Whole};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::{Fault, Problem, Refusal};
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::request::Task;
+
+/// Sends the stale entry in place of an error, if the policy allows; says whether it did.
+pub async fn stale(
+    core: &Core,
+    inquiry: &Inquiry,
+    entry: &Entry,
+    fault: Fault,
+    client: &impl Downstream,
+) -> bool {
+    let now = wall();
+    let allowed = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now);
+    let Ok(reason) = allowed else { return false };
+    let ttl = entry.facts().ttl(now);
+    let status = match fault {
+        Fault::Status(code) => CacheStatus {
+            ttl: Some(ttl),
+            detail: Some(reason),
+            fwd_status: Some(code),
+            ..CacheStatus::new(Outcome::StaleForError(Forward::Stale))
+        },
+        _ => CacheStatus::stale(ttl, reason),
+    };
+    core.cells.inc(Counter::StaleServed);
+    deliver::entry(core, inquiry, entry, status, client).await;
+    true
+}
+
+/// Sends the error that a fault of the origin becomes.
+pub async fn fault(core: &Core, inquiry: &Inquiry, fault: Fault, client: &impl Downstream) {
+    let unreachable = !matches!(fault, Fault::NotAllowed | Fault::TooLarge | Fault::Internal);
+    let fault = if inquiry.policy.offline && unreachable { Fault::OfflineNotCached } else { fault };
+    fail(core, &inquiry.task, fault, client).await;
+}
+
+/// Sends the error that a fault becomes, for a request that the cache has nothing for.
+pub async fn fail(core: &Core, task: &Task, fault: Fault, client: &impl Downstream) {
+    tracing::debug!(fault = fault.as_str(), id = task.id.as_str(), "no answer from the upstream");
+    let cache_status = format!("apiproxyd; fwd=miss; detail={}", fault.as_str());
+    problem(core, task, fault.problem(), Some(&cache_status), client).await;
+}
+
+/// Sends the answer to a request that is refused.
+pub async fn refuse(core: &Core, task: &Task, refusal: Refusal, client: &impl Downstream) {
+    let only_if_cached = Reason::OnlyIfCached.as_str();
+    let cache_status =
+        (refusal == Refusal::OnlyIfCached).then(|| format!("apiproxyd; detail={only_if_cached}"));
+    problem(core, task, refusal.problem(), cache_status.as_deref(), client).await;
+}
+
+async fn problem(
+    core: &Core,
+    task: &Task,
+    problem: Problem,
+    cache_status: Option<&str>,
+    client: &impl Downstream,
+) {
+    let mut fields = Fields::new();
+    fields.push("Date", crate::http::date::write_http_date(wall()));
+    fields.push("Content-Type", "application/problem+json");
+    fields.push("Cache-Control", "no-store");
+    if let Some(secs) = problem.retry_after {
+        fields.push("Retry-After", secs.to_string());
+    }
+    if let Some(allow) = problem.allow {
+        fields.push("Allow", allow);
+    }
+    if problem.status == 401 {
+        fields.push("WWW-Authenticate", "ApiKey");
+    }
+    if let Some(cache_status) = cache_status {
+        fields.push("Cache-Status", cache_status);
+    }
+    let body = problem.to_json(task.id.as_str());
+    let head = ResponseHead { status: problem.status, version: Version::Http11, fields };
+    let length = Some(body.len() as u64);
+    let answer = Whole { head, body: body.into(), length };
+    deliver::whole(core, task, answer, CacheResult::Error, client).await;
+}

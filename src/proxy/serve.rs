@@ -1,0 +1,344 @@
+//! Looking up: L1, hub, L2, in this order, until something answers or somebody must ask the origin.
+//!
+//! Each round either answers or learns something (an index of variants, an entry that won't do);
+//! the number of rounds is bounded.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cache::{CacheStatus, Entry, Forward, Key, Kind, Reason, Reuse, reuse};
+use crate::http::Method;
+use crate::metrics::Counter;
+use crate::net::{mono, wall};
+use crate::proxy::core::Core;
+use crate::proxy::deliver;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::{Fault, Refusal};
+use crate::proxy::fetch::Fetch;
+use crate::proxy::fill::{self, Ground};
+use crate::proxy::follow::{self, Followed, Watcher};
+use crate::proxy::hub::{Join, Lead};
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::pass;
+use crate::proxy::rescue;
+use crate::proxy::variant;
+use crate::store::GetOutcome;
+
+/// Answers a request that the cache may answer.
+pub async fn serve(core: &Rc<Core>, inquiry: Rc<Inquiry>, client: &impl Downstream) {
+    let mut search = Search { core: Rc::clone(core), inquiry, index: None, unfit: None };
+    for _ in 0..ROUNDS_MAX {
+        match search.round(client).await {
+            Round::Answered => return,
+            Round::Again => {}
+            Round::Alone(reason) => {
+                let Search { inquiry, index, unfit, .. } = search;
+                return pass::alone(core, &inquiry, index, unfit.map(|it| it.0), reason, client)
+                    .await;
+            }
+        }
+    }
+    // Others keep changing what is stored faster than this request can use it.
+    let Search { inquiry, index, .. } = search;
+    pass::alone(core, &inquiry, index, None, Reason::MarkedUncacheable, client).await;
+}
+
+struct Search {
+    core: Rc<Core>,
+    inquiry: Rc<Inquiry>,
+    /// The index of variants under the primary key.
+    index: Option<Arc<Entry>>,
+    /// What is stored and won't do as it is, and why.
+    unfit: Option<(Arc<Entry>, Reason)>,
+}
+
+enum Round {
+    Answered,
+    Again,
+    /// Ask the origin for this request alone.
+    Alone(Reason),
+}
+
+impl Search {
+    async fn round(&mut self, client: &impl Downstream) -> Round {
+        let core = Rc::clone(&self.core);
+        core.drain_inbox();
+        if let Some(entry) = self.local() {
+            if let Some(round) = self.judge(&entry, None, client).await {
+                return round;
+            }
+        }
+        let key = self.key();
+        if self.inquiry.facts.authorization && self.unfit.is_none() {
+            return self.authorised(&key, client).await;
+        }
+        if self.inquiry.task.head.method == Method::Head {
+            return self.head(&key, client).await;
+        }
+        let unfit = self.unfit.as_ref().map(|it| &it.0);
+        match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
+            Join::Live(entry) => self.found(entry, client).await,
+            Join::Follow(flight) if core.plan().coalescing => {
+                core.cells.inc(Counter::Coalesced);
+                let watcher = Watcher { flight, leader: false, expected: Some(key) };
+                self.follow(watcher, client).await
+            }
+            Join::Follow(_) => Round::Alone(self.reason()),
+            Join::Solo => self.solo(&key, client).await,
+            Join::Later => self.later(client).await,
+            Join::Lead(lead) => self.lead(&key, lead, client).await,
+        }
+    }
+
+    /// What this core's part of L1 has for the request.
+    fn local(&mut self) -> Option<Arc<Entry>> {
+        let core = &self.core;
+        let mut shard = core.shard.borrow_mut();
+        let primary = &self.inquiry.primary;
+        let found = shard.get(primary.hash(), primary.bytes()).cloned();
+        if let Some(entry) = found {
+            if matches!(entry.kind(), Kind::Content) {
+                return self.unless_unfit(entry);
+            }
+            self.index = Some(entry);
+        }
+        let index = self.index.as_ref()?;
+        for key in variant::keys(&core.shared.seed, &self.inquiry, index) {
+            if let Some(entry) = shard.get(key.hash(), key.bytes()).cloned() {
+                return self.unless_unfit(entry);
+            }
+        }
+        None
+    }
+
+    fn unless_unfit(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let known = self.unfit.as_ref().is_some_and(|it| Arc::ptr_eq(&it.0, &entry));
+        (!known).then_some(entry)
+    }
+
+    /// The key to ask others for: the newest variant's, where there are variants.
+    fn key(&self) -> Key {
+        if let Some((unfit, _)) = &self.unfit {
+            return unfit.key().clone();
+        }
+        let index = self.index.as_ref();
+        let keys = index.map(|it| variant::keys(&self.core.shared.seed, &self.inquiry, it));
+        keys.and_then(|it| it.into_iter().next()).unwrap_or_else(|| self.inquiry.primary.clone())
+    }
+
+    /// Answers with an entry if the policy allows; `None` when the origin must be asked, and the
+    /// entry is noted as unfit. `from` is the flight or tier it came from, if not this core's L1.
+    async fn judge(
+        &mut self,
+        entry: &Arc<Entry>,
+        from: Option<Counter>,
+        client: &impl Downstream,
+    ) -> Option<Round> {
+        let now = wall();
+        let (facts, inquiry) = (entry.facts(), Rc::clone(&self.inquiry));
+        if inquiry.facts.authorization && !facts.shareable {
+            return Some(Round::Alone(Reason::Authorization));
+        }
+        let ttl = facts.ttl(now);
+        let status = match reuse(&inquiry.facts, &facts, &inquiry.policy, now) {
+            Reuse::Fresh => CacheStatus::hit(ttl),
+            Reuse::Stale(reason) => CacheStatus::stale(ttl, reason),
+            Reuse::StaleWhileRevalidate => {
+                self.refresh(entry);
+                CacheStatus::stale(ttl, Reason::StaleWhileRevalidate)
+            }
+            Reuse::Validate(reason) => {
+                self.unfit = Some((Arc::clone(entry), reason));
+                return None;
+            }
+            Reuse::Refuse(_) => {
+                rescue::refuse(&self.core, &inquiry.task, Refusal::OnlyIfCached, client).await;
+                return Some(Round::Answered);
+            }
+            Reuse::Bypass(reason) => return Some(Round::Alone(reason)),
+        };
+        self.core.cells.inc(from.unwrap_or(Counter::L1Hits));
+        deliver::entry(&self.core, &inquiry, entry, status, client).await;
+        Some(Round::Answered)
+    }
+
+    /// Renews an entry in the background, once however many ask.
+    fn refresh(&self, entry: &Arc<Entry>) {
+        let (key, core) = (entry.key(), &self.core);
+        let joined = core.shared.hub.join(key.hash(), key.bytes(), Some(entry), mono());
+        if let Join::Lead(lead) = joined {
+            self.fetch(Some(Arc::clone(entry))).spawn(lead);
+        }
+    }
+
+    fn fetch(&self, base: Option<Arc<Entry>>) -> Fetch {
+        let ground = Ground::new(&self.core, self.index.clone());
+        let inquiry = Rc::clone(&self.inquiry);
+        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }
+    }
+
+    /// An entry from another core or the second tier: an index is one step, a response the answer.
+    async fn found(&mut self, entry: Arc<Entry>, client: &impl Downstream) -> Round {
+        self.core.promote(&entry);
+        if let Kind::VaryIndex(_) = entry.kind() {
+            self.index = Some(entry);
+            return Round::Again;
+        }
+        let answered = self.judge(&entry, Some(Counter::L1Hits), client).await;
+        answered.unwrap_or(Round::Again)
+    }
+
+    /// A request with Authorization never shares a fetch: what it brings may be for it alone.
+    async fn authorised(&mut self, key: &Key, client: &impl Downstream) -> Round {
+        if let Some(entry) = self.core.shared.hub.live(key.hash(), key.bytes()) {
+            return self.found(entry, client).await;
+        }
+        match self.second_tier(key).await {
+            Some(entry) => self.found_stored(entry, client).await,
+            None => self.forward(Round::Alone(Reason::Authorization), client).await,
+        }
+    }
+
+    /// HEAD is answered from a stored GET, but never fetches one.
+    async fn head(&mut self, key: &Key, client: &impl Downstream) -> Round {
+        let live = self.core.shared.hub.live(key.hash(), key.bytes());
+        if let Some(entry) = live.and_then(|it| self.unless_unfit(it)) {
+            return self.found(entry, client).await;
+        }
+        if self.unfit.is_none()
+            && let Some(entry) = self.second_tier(key).await
+        {
+            return self.found_stored(entry, client).await;
+        }
+        let reason = self.reason();
+        self.forward(Round::Alone(reason), client).await
+    }
+
+    async fn found_stored(&mut self, entry: Arc<Entry>, client: &impl Downstream) -> Round {
+        let announced = &entry;
+        let key = entry.key();
+        let hub = &self.core.shared.hub;
+        let published = hub.announce(key.hash(), key.bytes(), announced, mono());
+        self.core.show(&entry, published);
+        if let Kind::VaryIndex(_) = entry.kind() {
+            self.index = Some(entry);
+            return Round::Again;
+        }
+        self.judge(&entry, Some(Counter::L2Hits), client).await.unwrap_or(Round::Again)
+    }
+
+    /// Lately uncacheable: the second tier is not asked for it, the origin is, alone.
+    async fn solo(&mut self, _key: &Key, client: &impl Downstream) -> Round {
+        self.forward(Round::Alone(Reason::MarkedUncacheable), client).await
+    }
+
+    /// The origin failed lately: the stale entry without another attempt, if it may.
+    async fn later(&mut self, client: &impl Downstream) -> Round {
+        let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
+        let fault = Fault::Status(503);
+        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+            return Round::Answered;
+        }
+        self.forward(Round::Alone(self.reason()), client).await
+    }
+
+    async fn lead(&mut self, key: &Key, lead: Lead<Entry>, client: &impl Downstream) -> Round {
+        let mut ground = Ground::new(&self.core, self.index.clone());
+        if self.unfit.is_none()
+            && let Some(entry) = self.second_tier(key).await
+        {
+            if let Kind::VaryIndex(_) = entry.kind() {
+                fill::promote_stored(&self.core, lead, &ground, &entry);
+                self.index = Some(entry);
+                return Round::Again;
+            }
+            let fit = reuse(&self.inquiry.facts, &entry.facts(), &self.inquiry.policy, wall());
+            if !matches!(fit, Reuse::Validate(_)) {
+                fill::promote_stored(&self.core, lead, &ground, &entry);
+                return self
+                    .judge(&entry, Some(Counter::L2Hits), client)
+                    .await
+                    .unwrap_or(Round::Again);
+            }
+            self.core.cells.inc(Counter::L2Hits);
+            let reason = if let Reuse::Validate(reason) = fit { reason } else { Reason::Stale };
+            self.unfit = Some((entry, reason));
+        }
+        if self.inquiry.facts.control.only_if_cached {
+            return self.forward(Round::Again, client).await;
+        }
+        ground.index.clone_from(&self.index);
+        let base = self.unfit.as_ref().map(|it| Arc::clone(&it.0));
+        let flight = Arc::clone(lead.flight());
+        let inquiry = Rc::clone(&self.inquiry);
+        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }.spawn(lead);
+        self.follow(Watcher { flight, leader: true, expected: None }, client).await
+    }
+
+    async fn second_tier(&self, key: &Key) -> Option<Arc<Entry>> {
+        let store = self.core.store.as_ref()?;
+        let epoch = self.core.epoch();
+        match store.get(key.digest(&self.inquiry.upstream(&self.core).name())).await {
+            GetOutcome::Hit(row) if self.core.epoch() == epoch => {
+                let expired = row.expired_at;
+                let entry = fill::read(&self.core, row, key)?;
+                Some(Arc::new(fill::expire(&self.core, entry, expired)))
+            }
+            // What is not known counts as a miss; the store counts what it shed.
+            GetOutcome::Hit(_) | GetOutcome::Miss | GetOutcome::Unavailable(_) => {
+                self.core.cells.inc(Counter::L2Misses);
+                None
+            }
+        }
+    }
+
+    async fn follow(&mut self, watcher: Watcher, client: &impl Downstream) -> Round {
+        let status = self.status(!watcher.leader);
+        let followed = follow::follow(&self.core, &self.inquiry, watcher, status, client).await;
+        match followed {
+            Followed::Answered => Round::Answered,
+            Followed::Again => Round::Again,
+            Followed::Alone => Round::Alone(self.reason()),
+            Followed::Failed(fault, stale) => {
+                let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
+                if let Some(stale) = stale
+                    && rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await
+                {
+                    return Round::Answered;
+                }
+                if let Fault::Status(_) = fault {
+                    // The origin's own error is what this client must get.
+                    return Round::Alone(self.reason());
+                }
+                rescue::fault(&self.core, &self.inquiry, fault, client).await;
+                Round::Answered
+            }
+        }
+    }
+
+    /// Goes on to the origin, unless the request forbids it.
+    async fn forward(&self, round: Round, client: &impl Downstream) -> Round {
+        if self.inquiry.facts.forward().is_ok() {
+            return round;
+        }
+        rescue::refuse(&self.core, &self.inquiry.task, Refusal::OnlyIfCached, client).await;
+        Round::Answered
+    }
+
+    fn reason(&self) -> Reason {
+        self.unfit.as_ref().map_or(Reason::MarkedUncacheable, |it| it.1)
+    }
+
+    /// What will be said of an answer from the origin.
+    fn status(&self, collapsed: bool) -> CacheStatus {
+        let status = match (&self.unfit, &self.index) {
+            (Some((_, reason)), _) => CacheStatus::forwarded(*reason),
+            (None, Some(_)) => CacheStatus::missed(Forward::VaryMiss),
+            (None, None) => CacheStatus::missed(Forward::UriMiss),
+        };
+        CacheStatus { collapsed, ..status }
+    }
+}
+
+/// Enough for an index, a variant, a newer entry of another core, and a purge in between.
+const ROUNDS_MAX: usize = 8;

@@ -1,0 +1,139 @@
+//! Accepting: one long-lived task for each core, a bound for the process.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use monoio::time::timeout;
+use rustls::ServerConfig;
+
+use crate::metrics::Counter;
+use crate::net::listen::Acceptor;
+use crate::net::{Stream, Tcp, guarded, tls};
+use crate::proxy::{Core, Peer};
+use crate::server::h1;
+use crate::server::watch::Watch;
+
+/// The bound on connections of the process.
+pub struct Gate {
+    max: usize,
+    open: AtomicUsize,
+}
+
+/// One connection's place under the bound.
+pub struct Seat(Arc<Gate>);
+
+/// One core's way in.
+pub struct Door {
+    /// The core.
+    pub core: Rc<Core>,
+    /// Its connections.
+    pub watch: Rc<Watch>,
+    /// The current certificate.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    /// The bound.
+    pub gate: Arc<Gate>,
+}
+
+impl Gate {
+    /// At most so many.
+    #[must_use]
+    pub const fn new(max: usize) -> Self {
+        Self { max, open: AtomicUsize::new(0) }
+    }
+
+    fn seat(self: &Arc<Self>) -> Option<Seat> {
+        let taken = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+            (open < self.max).then_some(open + 1)
+        });
+        taken.ok().map(|_| Seat(Arc::clone(self)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Door {
+    /// Accepts until `order` comes, then closes the listener and gives what the order said.
+    pub async fn accept_until<T>(&self, acceptor: Acceptor, order: impl Future<Output = T>) -> T {
+        let mut accepting = std::pin::pin!(self.accept(&acceptor));
+        let mut order = std::pin::pin!(order);
+        std::future::poll_fn(|cx| {
+            if let std::task::Poll::Ready(said) = order.as_mut().poll(cx) {
+                return std::task::Poll::Ready(said);
+            }
+            accepting.as_mut().poll(cx).map(|never| match never {})
+        })
+        .await
+    }
+
+    async fn accept(&self, acceptor: &Acceptor) -> std::convert::Infallible {
+        loop {
+            let Some(seat) = self.gate.seat() else {
+                // Full: the kernel's queue holds them until a place is free.
+                monoio::time::sleep(FULL_PAUSE).await;
+                continue;
+            };
+            match acceptor.accept().await {
+                Ok(tcp) => self.admit(tcp, seat),
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    monoio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, tcp: Tcp, seat: Seat) {
+        let core = Rc::clone(&self.core);
+        let watch = Rc::clone(&self.watch);
+        let peer = Peer { address: tcp.peer_addr().ip(), tls: self.tls.is_some() };
+        let tls = self.tls.as_ref().map(|it| it.load_full());
+        core.cells.inc(Counter::ConnectionsAccepted);
+        let cells = Arc::clone(&core.cells);
+        let connection = async move {
+            if let Some(stream) = secured(&core, tcp, tls).await {
+                h1::Connection::new(core, &watch, stream, peer).run().await;
+            }
+        };
+        drop(monoio::spawn(async move {
+            let _seat = seat;
+            if guarded(connection).await.is_err() {
+                cells.inc(Counter::Panics);
+            }
+            cells.inc(Counter::ConnectionsClosed);
+        }));
+    }
+}
+
+async fn secured(core: &Core, tcp: Tcp, config: Option<Arc<ServerConfig>>) -> Option<Stream> {
+    let Some(config) = config else { return Some(Stream::from(tcp)) };
+    let span = core.plan().settings.server.read_timeout;
+    let shaken = timeout(span, tls::accept(tcp, config)).await;
+    match shaken {
+        Ok(Ok(stream)) => {
+            core.cells.inc(Counter::TlsHandshakes);
+            Some(Stream::from(stream))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake");
+            core.cells.inc(Counter::TlsHandshakesFailed);
+            None
+        }
+        Err(_) => {
+            core.cells.inc(Counter::TlsHandshakesFailed);
+            None
+        }
+    }
+}
+
+/// Between two looks for a free place.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// After an accept that failed for want of descriptors or memory.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,298 @@
+//! An exchange's client over HTTP/1.1: the request's body in, the answer out.
+
+use std::cell::{Cell, RefCell};
+
+use bytes::Bytes;
+
+use crate::http::{Fields, Version};
+use crate::http1::BodyReader;
+use crate::http1::chunked::{LAST_CHUNK, encode_chunk_head, write_chunk};
+use crate::http1::write::{CONTINUE, write_response_head, write_status_line};
+use crate::net::Peek;
+use crate::proxy::Task;
+use crate::proxy::downstream::{BodyEnd, Downstream, Gone, Length, Reply};
+use crate::proxy::error::Refusal;
+use crate::server::h1::Connection;
+use crate::server::watch::Phase;
+
+/// The client of one exchange.
+pub(super) struct Client<'c> {
+    connection: &'c Connection,
+    version: Version,
+    persistent: Cell<bool>,
+    reader: RefCell<BodyReader>,
+    wants_continue: Cell<bool>,
+    /// How the answer's body is framed once it has been started.
+    answer: Cell<Framing>,
+    state: Cell<State>,
+    body_bytes: Cell<u64>,
+    body_bytes_max: u64,
+}
+
+/// What becomes of the connection.
+pub(super) enum After {
+    /// The next request.
+    Continue,
+    /// A clean close: what the client still sends is read and dropped for a while.
+    Linger,
+    /// It is over.
+    Drop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length,
+    Chunked,
+    UntilClose,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing of the answer was sent.
+    Waiting,
+    /// Its head was.
+    Started,
+    /// All of it.
+    Complete,
+    /// It can't be completed, or the client is gone.
+    Lost,
+}
+
+impl<'c> Client<'c> {
+    pub(super) fn new(connection: &'c Connection, task: &Task) -> Self {
+        let framing = task.framing();
+        let plan = connection.core.plan();
+        Self {
+            version: framing.version,
+            persistent: Cell::new(framing.persistent),
+            reader: RefCell::new(BodyReader::for_request(framing.body, &plan.request_limits)),
+            wants_continue: Cell::new(framing.expects_continue),
+            answer: Cell::new(Framing::Length),
+            state: Cell::new(State::Waiting),
+            body_bytes: Cell::new(0),
+            body_bytes_max: plan.request_body_bytes_max,
+            connection,
+        }
+    }
+
+    /// Says what becomes of the connection, now that the exchange is over.
+    pub(super) async fn after(self) -> After {
+        if self.state.get() != State::Complete {
+            return After::Drop;
+        }
+        // A client that waits for 100 Continue may send its body or not: nobody can tell.
+        let uncertain = self.wants_continue.get() && !self.is_read();
+        if !self.persistent.get() || uncertain {
+            return After::Linger;
+        }
+        // A short rest of a body that nobody wanted is read away, a long one is not worth it.
+        while self.body_bytes.get() <= DRAIN_BYTES_MAX {
+            match self.body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return After::Continue,
+                Err(_) => return After::Linger,
+            }
+        }
+        After::Linger
+    }
+
+    fn is_read(&self) -> bool {
+        self.reader.borrow().is_done()
+    }
+
+    /// Appends the head to the connection's output.
+    fn push_head(&self, reply: &Reply) {
+        let mut output = self.connection.output.borrow_mut();
+        output.reserve(reply.fields.as_wire().len() + 256);
+        write_status_line(&mut output, reply.status);
+        output.extend_from_slice(reply.fields.as_wire());
+        self.answer.set(Framing::Length);
+        match reply.length {
+            Length::Bodyless => {}
+            Length::BodylessOf(length) | Length::Known(length) => {
+                push_number(&mut output, b"Content-Length: ", length);
+            }
+            Length::Unknown if self.version == Version::Http10 => {
+                self.answer.set(Framing::UntilClose);
+                self.persistent.set(false);
+            }
+            Length::Unknown => {
+                self.answer.set(Framing::Chunked);
+                output.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+        }
+        if self.connection.place.watch().is_draining() || self.will_not_drain() {
+            self.persistent.set(false);
+        }
+        if !self.persistent.get() {
+            output.extend_from_slice(b"Connection: close\r\n");
+        } else if self.version == Version::Http10 {
+            output.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        output.extend_from_slice(b"\r\n");
+    }
+
+    /// The request's body is not read and too long, or too uncertain, to be read away later.
+    fn will_not_drain(&self) -> bool {
+        let reader = self.reader.borrow();
+        let long = reader.remaining().is_some_and(|it| it > DRAIN_BYTES_MAX);
+        !reader.is_done() && (self.wants_continue.get() || long)
+    }
+
+    async fn write(&self, body: Option<Bytes>) -> Result<(), Gone> {
+        self.connection.write(body).await.map_err(|_| {
+            self.state.set(State::Lost);
+            Gone
+        })
+    }
+
+    /// Decodes what is in the buffer; `None` when more must be read.
+    fn buffered(&self) -> Result<Option<Bytes>, BodyEnd> {
+        let input = self.connection.input.borrow();
+        let mut reader = self.reader.borrow_mut();
+        let start = &self.connection.start;
+        while !reader.is_done() && start.get() < input.len() {
+            let rest = &input[start.get()..];
+            let step = reader.on_bytes(rest).map_err(|fault| {
+                self.persistent.set(false);
+                BodyEnd::Refused(Refusal::BadBody(fault.as_str()))
+            })?;
+            start.set(start.get() + step.consumed);
+            let data = Bytes::copy_from_slice(&rest[step.data]);
+            if !data.is_empty() {
+                self.body_bytes.set(self.body_bytes.get() + data.len() as u64);
+                if self.body_bytes.get() > self.body_bytes_max {
+                    self.persistent.set(false);
+                    return Err(BodyEnd::Refused(Refusal::BodyTooLarge));
+                }
+                return Ok(Some(data));
+            }
+            if step.consumed == 0 {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads more of the body into the buffer.
+    async fn fill(&self) -> Result<(), BodyEnd> {
+        if self.wants_continue.take() && self.state.get() == State::Waiting {
+            self.connection.output.borrow_mut().extend_from_slice(CONTINUE);
+            self.write(None).await.map_err(|_| BodyEnd::Gone)?;
+        }
+        self.connection.compact();
+        self.connection.place.enter(Phase::Body);
+        let read = self.connection.read_more().await;
+        let expired = self.connection.place.watched().is_expired();
+        self.connection.place.enter(Phase::Quiet);
+        match read {
+            Ok(1..) => Ok(()),
+            Err(_) if expired => {
+                self.persistent.set(false);
+                Err(BodyEnd::Refused(Refusal::Slow))
+            }
+            Ok(0) | Err(_) => {
+                self.state.set(State::Lost);
+                Err(BodyEnd::Gone)
+            }
+        }
+    }
+}
+
+impl Downstream for Client<'_> {
+    async fn body(&self) -> Result<Option<Bytes>, BodyEnd> {
+        loop {
+            if let Some(data) = self.buffered()? {
+                return Ok(Some(data));
+            }
+            if self.is_read() {
+                return Ok(None);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn interim(&self, status: u16, fields: &Fields) -> Result<(), Gone> {
+        if self.version == Version::Http10 || self.state.get() != State::Waiting {
+            return Ok(());
+        }
+        write_response_head(&mut self.connection.output.borrow_mut(), status, fields);
+        self.write(None).await
+    }
+
+    async fn whole(&self, reply: Reply, body: Bytes) -> Result<(), Gone> {
+        debug_assert!(self.state.get() == State::Waiting);
+        self.push_head(&reply);
+        self.write((!body.is_empty()).then_some(body)).await?;
+        self.state.set(State::Complete);
+        Ok(())
+    }
+
+    async fn start(&self, reply: Reply) -> Result<(), Gone> {
+        debug_assert!(self.state.get() == State::Waiting);
+        self.push_head(&reply);
+        self.state.set(State::Started);
+        self.write(None).await
+    }
+
+    async fn chunk(&self, chunk: Bytes) -> Result<(), Gone> {
+        debug_assert!(self.state.get() == State::Started && !chunk.is_empty());
+        if self.answer.get() != Framing::Chunked {
+            return self.write(Some(chunk)).await;
+        }
+        // A chunk of usual size goes out with its frame in one write, a large one uncopied.
+        if chunk.len() <= CHUNK_COPY_BYTES_MAX {
+            write_chunk(&mut self.connection.output.borrow_mut(), &chunk);
+            return self.write(None).await;
+        }
+        let head = encode_chunk_head(chunk.len() as u64);
+        self.connection.output.borrow_mut().extend_from_slice(head.as_bytes());
+        self.write(Some(chunk)).await?;
+        self.connection.output.borrow_mut().extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<(), Gone> {
+        debug_assert!(self.state.get() == State::Started);
+        if self.answer.get() == Framing::Chunked {
+            self.connection.output.borrow_mut().extend_from_slice(LAST_CHUNK);
+        }
+        if !self.connection.output.borrow().is_empty() {
+            self.write(None).await?;
+        }
+        self.state.set(State::Complete);
+        Ok(())
+    }
+
+    fn cut(&self) {
+        self.state.set(State::Lost);
+    }
+
+    async fn gone(&self) {
+        let stream = &self.connection.place.watched().stream;
+        match stream.readable().await {
+            Ok(Peek::Closed) => {
+                // A client that has only closed its sending side still waits for the answer; one
+                // that has left looks the same until we write. An answer that comes soon serves
+                // the first, giving up after a moment spares the origin for the second.
+                monoio::time::sleep(HALF_CLOSED_SPAN).await;
+            }
+            Ok(Peek::Error) | Err(_) => {}
+            // The next request of a pipeline: whether the client stays can't be seen behind it.
+            Ok(Peek::Data | Peek::Nothing) => std::future::pending().await,
+        }
+    }
+}
+
+fn push_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
+    output.extend_from_slice(name);
+    output.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    output.extend_from_slice(b"\r\n");
+}
+
+/// A rest of an unwanted request body up to this length is read away to keep the connection.
+const DRAIN_BYTES_MAX: u64 = 256 * 1024;
+/// Up to this length a chunk is copied behind its size to save a write.
+const CHUNK_COPY_BYTES_MAX: usize = 16 * 1024;
+/// How long a half-closed client's answer may still take.
+const HALF_CLOSED_SPAN: std::time::Duration = std::time::Duration::from_secs(1);

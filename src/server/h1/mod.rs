@@ -1,0 +1,278 @@
+//! The HTTP/1.1 connection driver, client side: bytes in, `proxy::hit` or an exchange, bytes out.
+//!
+//! ```text
+//!   read --> hit, hit, hit ... --> one write --> read        (all in the buffer were hits)
+//!               |
+//!               +-- anything else --> write what is ready --> exchange --> on with the buffer
+//! ```
+//!
+//! A connection that waits keeps its buffer for a second, then gives it back to the core's pool
+//! and waits without one; the driver's future is small, and an exchange lives in a box of its own.
+
+mod client;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::net::{Peek, Stream};
+use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
+use crate::server::watch::{Phase, Place, Watch};
+
+use client::{After, Client};
+
+/// One client connection.
+pub(super) struct Connection {
+    core: Rc<Core>,
+    place: Place,
+    peer: Peer,
+    /// Bytes received; those before `start` are used up. Taken out while a read is under way.
+    input: RefCell<Vec<u8>>,
+    start: Cell<usize>,
+    /// Answers not yet written. Taken out while a write is under way.
+    output: RefCell<Vec<u8>>,
+}
+
+/// What to do after the buffer has been served.
+enum Next {
+    /// Write, then read more.
+    Read,
+    /// Write, then close.
+    Close,
+    /// Write, then run the exchange.
+    Exchange(Box<Task>),
+}
+
+impl Connection {
+    pub(super) fn new(core: Rc<Core>, watch: &Rc<Watch>, stream: Stream, peer: Peer) -> Self {
+        let place = watch.enter(stream);
+        let (input, output) = (RefCell::default(), RefCell::default());
+        Self { core, place, peer, input, start: Cell::new(0), output }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(self) {
+        loop {
+            if !self.receive().await {
+                break;
+            }
+            let next = self.serve();
+            if !self.send().await {
+                break;
+            }
+            match next {
+                Next::Read => {}
+                Next::Close => {
+                    self.linger().await;
+                    break;
+                }
+                Next::Exchange(task) => {
+                    // Boxed: its state is large, and most requests never need it.
+                    if !Box::pin(self.exchange(task)).await {
+                        break;
+                    }
+                }
+            }
+        }
+        self.recycle();
+    }
+
+    fn recycle(&self) {
+        self.core.recycle(self.input.take());
+        self.core.recycle(self.output.take());
+        self.start.set(0);
+    }
+
+    /// Answers every complete request in the buffer, until one needs more than the hit path.
+    fn serve(&self) -> Next {
+        let moment = Moment::now();
+        self.core.drain_inbox();
+        let closing = self.place.watch().is_draining();
+        let mut input = self.input.borrow_mut();
+        let mut output = self.output.borrow_mut();
+        if output.capacity() == 0 {
+            *output = self.core.buffer();
+        }
+        loop {
+            let start = self.start.get();
+            if start == input.len() {
+                input.clear();
+                self.start.set(0);
+                return Next::Read;
+            }
+            let request = &input[start..];
+            match hit::serve(&self.core, &self.peer, request, &mut output, moment, closing) {
+                Step::More => {
+                    // Only what follows the last answer stays, for the next read to complete.
+                    input.drain(..start);
+                    self.start.set(0);
+                    return Next::Read;
+                }
+                Step::Done { consumed, persistent } => {
+                    self.start.set(start + consumed);
+                    if !persistent {
+                        return Next::Close;
+                    }
+                    if output.len() >= OUTPUT_BYTES_MAX {
+                        return Next::Read;
+                    }
+                }
+                Step::Slow { consumed, task } => {
+                    self.start.set(start + consumed);
+                    return Next::Exchange(task);
+                }
+                Step::Broken => return Next::Close,
+            }
+        }
+    }
+
+    /// Runs one exchange; whether the connection goes on.
+    async fn exchange(&self, task: Box<Task>) -> bool {
+        self.place.enter(Phase::Quiet);
+        let client = Client::new(self, &task);
+        match task.destination {
+            Destination::Admin => crate::admin::handle(&self.core, *task, &client).await,
+            _ => crate::proxy::exchange(&self.core, *task, &client).await,
+        }
+        match client.after().await {
+            After::Continue => true,
+            After::Linger => {
+                self.linger().await;
+                false
+            }
+            After::Drop => false,
+        }
+    }
+
+    /// Makes sure that there are bytes to serve; `false` when the connection is over.
+    async fn receive(&self) -> bool {
+        if self.start.get() > 0 && self.start.get() < self.input.borrow().len() {
+            // A request that has not been looked at: the one before it was an exchange, or filled
+            // the output. (A head that was found incomplete starts at zero.)
+            return true;
+        }
+        self.compact();
+        loop {
+            let partial = !self.input.borrow().is_empty();
+            if partial {
+                self.place.stay(Phase::Head);
+            } else {
+                self.place.enter(Phase::Fresh);
+            }
+            if self.place.watch().is_draining() && !partial {
+                return false;
+            }
+            match self.read_more().await {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(error) if crate::net::is_canceled(&error) => {
+                    if self.place.watched().is_expired() {
+                        self.on_expired(partial).await;
+                        return false;
+                    }
+                    if !partial && !self.park().await {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads behind what is in the buffer.
+    async fn read_more(&self) -> io::Result<usize> {
+        let mut input = self.input.take();
+        if input.capacity() == 0 {
+            input = self.core.buffer();
+        } else if input.capacity() - input.len() < READ_BYTES_MIN {
+            input.reserve(READ_BYTES);
+        }
+        let watched = self.place.watched();
+        let handle = watched.cancel_handle();
+        let (read, input) = watched.stream.read_cancelable(input, handle).await;
+        self.input.replace(input);
+        read
+    }
+
+    /// Waits for the next request without a buffer; `false` when there will be none.
+    async fn park(&self) -> bool {
+        self.recycle();
+        self.place.enter(Phase::Parked);
+        let peek = self.place.watched().stream.readable().await;
+        matches!(peek, Ok(Peek::Data)) && !self.place.watched().is_expired()
+    }
+
+    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
+    async fn on_expired(&self, partial: bool) {
+        if partial && !self.place.watch().is_draining() {
+            hit::refuse_slow(&self.core, &mut self.output.borrow_mut());
+            if self.send().await {
+                self.linger().await;
+            }
+        }
+    }
+
+    /// Writes what is ready; `false` when the client is gone.
+    async fn send(&self) -> bool {
+        if self.output.borrow().is_empty() {
+            return true;
+        }
+        self.write(None).await.is_ok()
+    }
+
+    /// Writes what is ready and `body` behind it.
+    async fn write(&self, body: Option<Bytes>) -> io::Result<()> {
+        self.place.write_begins();
+        let output = self.output.take();
+        let stream = &self.place.watched().stream;
+        let (sent, mut output) = match body {
+            Some(body) => stream.write_two(output, body).await,
+            None => stream.write_all(output).await,
+        };
+        self.place.write_ended();
+        if output.capacity() > OUTPUT_BYTES_KEPT {
+            output = Vec::new();
+        }
+        output.clear();
+        self.output.replace(output);
+        sent
+    }
+
+    /// Ends our direction and reads, for a bounded while, what the client still sends, so that no
+    /// reset destroys the last answer on its way (RFC 9112 section 9.6).
+    async fn linger(&self) {
+        let watched = self.place.watched();
+        if watched.stream.shutdown_write().await.is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES_MAX;
+        self.place.enter(Phase::Body);
+        while left > 0 && !watched.is_expired() {
+            self.input.borrow_mut().clear();
+            match self.read_more().await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    }
+
+    fn compact(&self) {
+        let start = self.start.replace(0);
+        if start > 0 {
+            self.input.borrow_mut().drain(..start);
+        }
+    }
+}
+
+/// Answers gathered before they are written, beyond which the rest of a pipeline waits.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// A larger output buffer is not kept for the next answer.
+const OUTPUT_BYTES_KEPT: usize = 128 * 1024;
+/// What a head's buffer grows by.
+const READ_BYTES: usize = 16 * 1024;
+/// Less room than this is not worth a read.
+const READ_BYTES_MIN: usize = 1024;
+/// What is read and thrown away before a connection is closed.
+const LINGER_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,298 @@
+//! Everything that must be in place before the first connection: checked, opened, bound.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use crate::base::Seed;
+use crate::breaker::Breaker;
+use crate::cache::Ledger;
+use crate::config::{Backend, Cores, Settings};
+use crate::limit::Limiter;
+use crate::metrics::CoreCells;
+use crate::net::{Resolver, listen, resolver, runtime, tls};
+use crate::proxy::hub::Hub;
+use crate::proxy::inbox::Inbox;
+use crate::proxy::origin::Permits;
+use crate::proxy::{Plan, Shared};
+use crate::route::Scheme;
+use crate::store::{self, StoreHandle};
+
+/// Why the daemon did not start. One line.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is to be changed: exit code 64.
+    Config(String),
+    /// The machine is: exit code 70.
+    Machine(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(line) | Self::Machine(line) => f.write_str(line),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What is in place.
+pub struct Started {
+    /// For all cores.
+    pub shared: Arc<Shared>,
+    /// A listener for each core.
+    pub listeners: Mutex<Vec<TcpListener>>,
+    /// Where they listen.
+    pub address: SocketAddr,
+    /// The CPU of each core; `None`: not pinned.
+    pub cpus: Vec<Option<usize>>,
+    /// The current certificate; `None` without TLS.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+}
+
+/// Checks, opens and binds, in the order in which a fault costs least.
+pub fn start(settings: Settings) -> Result<Started, StartError> {
+    let tls = server_tls(&settings)?;
+    let client_tls = client_tls(&settings)?;
+    refuse_unreachable(&settings)?;
+    let cpus = cpus(&settings.server.cores)?;
+    let count = NonZeroUsize::new(cpus.len()).unwrap_or(NonZeroUsize::MIN);
+    let wanted = wanted_address(&settings)?;
+    let listeners = listen::bind(wanted, count).map_err(|error| {
+        // A port in use or forbidden is for the operator's configuration to resolve.
+        StartError::Config(format!("cannot listen on {error}"))
+    })?;
+    let store = open_store(&settings)?;
+    let settings_of_resolver =
+        resolver::Settings { ttl: settings.client.resolve_ttl, ..resolver::Settings::default() };
+    let resolver = Resolver::start(settings_of_resolver)
+        .map_err(|error| StartError::Machine(format!("cannot start the resolver: {error}")))?;
+    let shared = Shared {
+        seed: Seed::random(),
+        hub: Hub::new(),
+        ledger: Arc::new(Ledger::new(settings.cache.memory_cache_max_bytes)),
+        limiter: Limiter::default(),
+        breakers: settings
+            .upstreams
+            .iter()
+            .map(|_| Arc::new(Breaker::new(settings.breaker)))
+            .collect(),
+        permits: settings.upstreams.iter().map(|_| permits(&settings)).collect(),
+        inboxes: cpus.iter().map(|_| Inbox::new()).collect(),
+        cells: cpus.iter().map(|_| Arc::new(CoreCells::new())).collect(),
+        store,
+        resolver,
+        tls: client_tls,
+        started: crate::net::mono(),
+        epoch: std::sync::atomic::AtomicU64::new(0),
+        driver: OnceLock::new(),
+        plan: Plan::new(settings),
+    };
+    Ok(Started {
+        shared: Arc::new(shared),
+        address: listeners.address,
+        listeners: Mutex::new(listeners.sockets),
+        cpus,
+        tls,
+    })
+}
+
+impl Started {
+    /// Where clients find it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The listener of one core.
+    pub fn listener(&self) -> Option<TcpListener> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Reads the certificate again; a bad one is reported and the old one stays.
+    pub fn reload_certificate(&self) {
+        let Some(current) = &self.tls else {
+            tracing::info!("no certificate to reload");
+            return;
+        };
+        match server_config(&self.shared.plan.settings) {
+            Ok(config) => {
+                current.store(Arc::new(config));
+                tracing::info!("certificate reloaded");
+            }
+            Err(error) => tracing::error!(%error, "the old certificate stays"),
+        }
+    }
+
+    /// The tiers, for people.
+    #[must_use]
+    pub fn tiers(&self) -> String {
+        let cache = &self.shared.plan.settings.cache;
+        let memory = cache.memory_cache_enabled.then(|| {
+            let mib = cache.memory_cache_max_bytes >> 20;
+            format!("memory ({} entries a core, {mib} MiB)", cache.memory_cache_size)
+        });
+        let disk = match cache.backend {
+            Backend::None => None,
+            Backend::Sqlite => Some(format!("sqlite ({})", cache.path.display())),
+            Backend::Postgres => Some("postgres".to_owned()),
+        };
+        let tiers: Vec<String> = [memory, disk].into_iter().flatten().collect();
+        if tiers.is_empty() { "none".to_owned() } else { tiers.join(" + ") }
+    }
+
+    /// The protections, for people.
+    #[must_use]
+    pub fn protections(&self) -> String {
+        let settings = &self.shared.plan.settings;
+        let (security, client) = (&settings.security, &settings.client);
+        let limit = if security.rate_limit_enabled {
+            let (ip, key) = (security.rate_limit_per_ip, security.rate_limit_per_key);
+            format!("rate limit {ip}/min per address, {key}/min per key")
+        } else {
+            "no rate limit".to_owned()
+        };
+        let private = match (security.ssrf_protection_enabled, security.block_private_ips) {
+            (false, _) => "no SSRF guard",
+            (true, false) => "SSRF guard (private upstreams allowed)",
+            (true, true) => "SSRF guard",
+        };
+        let breaker = if client.circuit_breaker_enabled { "circuit breaker" } else { "no breaker" };
+        format!("{limit}, {private}, {breaker}")
+    }
+}
+
+fn server_tls(settings: &Settings) -> Result<Option<Arc<ArcSwap<ServerConfig>>>, StartError> {
+    if !settings.server.tls_enabled {
+        return Ok(None);
+    }
+    let config = server_config(settings).map_err(StartError::Config)?;
+    Ok(Some(Arc::new(ArcSwap::from_pointee(config))))
+}
+
+fn server_config(settings: &Settings) -> Result<ServerConfig, String> {
+    let server = &settings.server;
+    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[b"http/1.1"])
+        .map_err(|error| error.to_string())
+}
+
+fn client_tls(settings: &Settings) -> Result<Option<Arc<rustls::ClientConfig>>, StartError> {
+    let ca_file = Some(&*settings.client.ca_file).filter(|it| !it.as_os_str().is_empty());
+    let needed = settings.upstreams.iter().any(|it| it.upstream.scheme() == Scheme::Https);
+    match tls::client_config(ca_file, &[b"http/1.1"]) {
+        Ok(config) => Ok(Some(Arc::new(config))),
+        Err(error) if needed || ca_file.is_some() => Err(StartError::Config(error.to_string())),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A start that would refuse every request says so at once.
+fn refuse_unreachable(settings: &Settings) -> Result<(), StartError> {
+    for upstream in &settings.upstreams {
+        let target = &upstream.upstream;
+        let (scheme, host, port) = (target.scheme().as_str(), target.host(), target.port());
+        if let Err(refusal) = settings.ssrf.check_url(scheme, host, port) {
+            return Err(refused(target, &refusal.to_string()));
+        }
+        let Some(addresses) = look_up(host, port) else {
+            tracing::warn!(upstream = %target, "the upstream's name can't be resolved now");
+            continue;
+        };
+        let refusals: Vec<_> =
+            addresses.iter().filter_map(|it| settings.ssrf.check_address(*it).err()).collect();
+        if refusals.len() == addresses.len()
+            && let Some(refusal) = refusals.first()
+        {
+            return Err(refused(target, &refusal.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn refused(target: &crate::route::Upstream, why: &str) -> StartError {
+    StartError::Config(format!(
+        "every request to {target} would be refused: {why}; \
+         allow it with --allow-private-upstream or security.block_private_ips = false"
+    ))
+}
+
+/// The host's addresses, asked for on a thread that is left behind when it takes too long.
+fn look_up(host: &str, port: u16) -> Option<HashSet<IpAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let host = host.to_owned();
+    std::thread::spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        let addresses = found.map(|it| it.map(|address| address.ip()).collect::<HashSet<_>>());
+        let _ = sender.send(addresses);
+    });
+    let addresses = receiver.recv_timeout(LOOK_UP_SPAN).ok()?.ok()?;
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+fn cpus(cores: &Cores) -> Result<Vec<Option<usize>>, StartError> {
+    let allowed = runtime::allowed_cpus()
+        .map_err(|error| StartError::Machine(format!("cannot read the CPU mask: {error}")))?;
+    match cores {
+        Cores::Auto => Ok(allowed.into_iter().map(Some).collect()),
+        // More cores than CPUs: the scheduler has better ideas than a pin.
+        Cores::Count(count) => Ok((0..*count).map(|at| allowed.get(at).copied()).collect()),
+        Cores::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
+            None => Ok(list.iter().copied().map(Some).collect()),
+            Some(cpu) => Err(StartError::Config(format!(
+                "server.cores: CPU {cpu} is not one this process may run on"
+            ))),
+        },
+    }
+}
+
+fn wanted_address(settings: &Settings) -> Result<SocketAddr, StartError> {
+    let server = &settings.server;
+    if let Some(ip) = server.ip() {
+        return Ok(SocketAddr::new(ip, server.port));
+    }
+    let found = (server.host.as_str(), server.port).to_socket_addrs();
+    found.ok().and_then(|mut it| it.next()).ok_or_else(|| {
+        StartError::Config(format!("server.host: {:?} is no address of this machine", server.host))
+    })
+}
+
+fn open_store(settings: &Settings) -> Result<Option<StoreHandle>, StartError> {
+    let cache = &settings.cache;
+    let backend = match cache.backend {
+        Backend::None => return Ok(None),
+        Backend::Sqlite => store::Backend::Sqlite,
+        Backend::Postgres => store::Backend::Postgres,
+    };
+    let settings = store::Settings {
+        backend,
+        path: cache.path.clone(),
+        dsn: cache.postgres_dsn.expose().to_owned(),
+        max_open_conns: cache.max_open_conns,
+        max_idle_conns: cache.max_idle_conns,
+        conn_max_lifetime: cache.conn_max_lifetime,
+        conn_max_idle_time: cache.conn_max_idle_time,
+        max_disk_bytes: cache.max_disk_bytes,
+        queue_depth: cache.queue_depth,
+        ..store::Settings::default()
+    };
+    let opened = StoreHandle::open(&settings);
+    opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
+}
+
+fn permits(settings: &Settings) -> Arc<Permits> {
+    let client = &settings.client;
+    let idle = client.max_idle_conns_per_host.min(client.max_idle_conns);
+    Permits::new(client.max_conns_per_host, idle)
+}
+
+/// A name server that does not answer must not hold up the start for longer.
+const LOOK_UP_SPAN: Duration = Duration::from_secs(3);
