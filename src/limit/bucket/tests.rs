@@ -158,3 +158,16 @@ fn in_every_interleaving_a_full_bucket_never_holds_an_identity_twice() {
         assert!(explored.finals.iter().all(|(words, _)| words[1] & TICKS_MASK != 0));
     }
 }
+
+/// A request of 7 reads the gate that announces 7 and stalls; 5, which costs ten times as much,
+/// evicts 7; 7 is founded again in the other cell, which now owes less. What the stalled request
+/// then finds where 7 was announced is no pending insertion.
+#[test]
+fn in_every_interleaving_a_stalled_request_finishes_no_insertion_of_the_past() {
+    let (cheap, dear) = (Quota::new(60, 10).unwrap(), Quota::new(6, 10).unwrap());
+    let other = idle(9, NOW + 5 * cheap.interval());
+    let actors = [(7, cheap), (7, cheap), (5, dear), (7, cheap)];
+    let actors = actors.map(|(tag, quota)| attempt(tag, quota, NOW));
+    let explored = explore([0, other], &actors, no_identity_has_two_cells);
+    assert!(explored.worlds > 10_000, "the model did not run");
+}
