@@ -6,29 +6,37 @@
 //! through the gate:
 //!
 //! ```text
-//!  63               27 26   24 23         0
-//! +-------------------+-------+------------+
-//! |  insertions done  | cell  |    tag     |     the newest insertion; tag 0: none so far
-//! +-------------------+-------+------------+
+//!  63        52 51           27 26   24 23         0
+//! +------------+---------------+-------+------------+
+//! | insertions | first request | cell  |    tag     |   the newest insertion; tag 0: none so far
+//! |  (count)   |  costs, ticks |       |            |
+//! +------------+---------------+-------+------------+
 //! ```
 //!
 //! 1. Read the gate. If the cell it names has another tag, that insertion is still pending: finish
 //!    it (anybody may, so that a core which stalls in between holds up nobody).
-//! 2. Scan the cells. The tag is there: take from that cell. It is not: choose the cell that owes
-//!    least, and replace the gate by one that names it. If the gate has changed since step 1,
+//! 2. Scan the cells. The tag is there: take from that cell. It is not: choose the cell that
+//!    gives way (`cell::rank`), and replace the gate by one that names it. If the gate has changed since step 1,
 //!    start again: the scan may have missed somebody's insertion.
+//! 3. Finish the insertion just announced, unless somebody has. The new cell owes for the request
+//!    that founded it from its first moment, so that it is not taken for a free one.
 //!
 //! So between the gate being read and being replaced no tag changed, and an identity is founded
 //! only when no cell has it. `Attempt` is one request walking through this, one atomic operation at
-//! a time: [`crate::limit::Limiter`] runs it on atomics, the test below runs all interleavings of
-//! three of them.
+//! a time: [`crate::limit::Limiter`] runs it on atomics, the test runs all interleavings of three of
+//! them. Whoever has to start again was overtaken by a request that got its answer.
 //!
-//! Admitted weakness: a core that stalls just before finishing another's insertion for so long that
-//! the cell has since come back to the very same tag and time would found a second cell. The time
-//! would have to repeat to the tick.
+//! Admitted weaknesses, both harmless without a stall and a coincidence together: a core that stalls
+//! between reading and replacing the gate while exactly a multiple of 4,096 insertions pass, the
+//! last into the same cell for the same tag; and one that stalls before finishing an insertion until
+//! the cell has come back to the very same tag and time. Either could found a second cell. And an
+//! identity that owed nothing and returns in the very instant between its cell being announced for
+//! another and being taken is forgiven what it asks in that instant.
 
-use crate::limit::cell::{Step, TAG_BITS, ahead, idle, step, tag_of};
-use crate::limit::quota::Quota;
+use std::ops::ControlFlow;
+
+use crate::limit::cell::{Step, TAG_BITS, idle, rank as cell_rank, step, tag_of};
+use crate::limit::quota::{INTERVAL_BITS, Quota};
 
 /// Where the gate stands among a bucket's words; the cells follow.
 pub(super) const GATE: usize = 0;
@@ -54,6 +62,8 @@ pub(super) struct Attempt {
     horizon: u64,
     /// Words of the bucket: [`BUCKET_WORDS`], fewer in a test.
     words: usize,
+    /// This request founds its identity's cell: the gate it waits for is its own.
+    announced: bool,
     phase: Phase,
 }
 
@@ -70,8 +80,8 @@ enum Phase {
     Confirm { gate: u64, word: u64 },
     /// Finish it.
     Finish { gate: u64, word: u64 },
-    /// Look for the tag, remembering who owes least.
-    Scan { gate: u64, at: usize, poorest: usize, owed: u64 },
+    /// Look for the tag, remembering which cell would give way.
+    Scan { gate: u64, at: usize, weakest: usize, rank: u64 },
     /// Announce the insertion.
     Announce { gate: u64, new: u64 },
     /// The tag's cell: take from it.
@@ -82,7 +92,7 @@ impl Attempt {
     /// A request of the identity `tag`, which a first look at the cells did not find.
     pub(super) const fn new(tag: u64, quota: Quota, now: u64, horizon: u64, words: usize) -> Self {
         debug_assert!(tag != 0 && words >= 2 && words <= BUCKET_WORDS);
-        Self { tag, quota, now, horizon, words, phase: Phase::Gate }
+        Self { tag, quota, now, horizon, words, announced: false, phase: Phase::Gate }
     }
 
     /// The operation to do next.
@@ -91,7 +101,7 @@ impl Attempt {
             Phase::Gate | Phase::Confirm { .. } => Op::Load(GATE),
             Phase::Inspect { gate } => Op::Load(cell_of(gate)),
             Phase::Finish { gate, word } => {
-                let new = idle(gate & TAG_MASK, self.now);
+                let new = idle(gate & TAG_MASK, self.now.wrapping_add(cost_of(gate)));
                 Op::Swap { at: cell_of(gate), old: word, new }
             }
             Phase::Scan { at, .. } => Op::Load(at),
@@ -102,46 +112,76 @@ impl Attempt {
 
     /// The operation was done and `seen` is what stood there before it.
     pub(super) fn on_seen(&mut self, seen: u64) -> Option<Outcome> {
-        self.phase = match self.phase {
-            Phase::Gate => inspect(seen),
-            Phase::Inspect { gate } if tag_of(seen) == gate & TAG_MASK => scan(gate),
-            Phase::Inspect { gate } => Phase::Confirm { gate, word: seen },
-            Phase::Confirm { gate, word } if seen == gate => Phase::Finish { gate, word },
-            Phase::Confirm { .. } => inspect(seen),
-            Phase::Finish { gate, word } if seen == word => scan(gate),
-            Phase::Finish { gate, .. } => Phase::Inspect { gate },
-            Phase::Scan { at, .. } if tag_of(seen) == self.tag => match self.take(at, seen) {
-                Ok(phase) => phase,
-                Err(wait) => return Some(Err(wait)),
-            },
-            Phase::Scan { gate, at, poorest, owed } => self.scanned(gate, at, poorest, owed, seen),
-            Phase::Announce { gate, new } => inspect(if seen == gate { new } else { seen }),
-            Phase::Take { word, step, .. } if seen == word => return Some(Ok(step)),
-            Phase::Take { at, .. } if tag_of(seen) == self.tag => match self.take(at, seen) {
-                Ok(phase) => phase,
-                Err(wait) => return Some(Err(wait)),
-            },
-            // Evicted meanwhile.
-            Phase::Take { .. } => Phase::Gate,
-        };
+        match self.advance(seen) {
+            ControlFlow::Continue(phase) => self.phase = phase,
+            ControlFlow::Break(outcome) => return Some(outcome),
+        }
         None
     }
 
-    fn take(&self, at: usize, word: u64) -> Result<Phase, u64> {
-        let step = step(word, &self.quota, self.now, self.horizon)?;
-        Ok(Phase::Take { at, word, step })
+    fn advance(&mut self, seen: u64) -> ControlFlow<Outcome, Phase> {
+        ControlFlow::Continue(match self.phase {
+            Phase::Gate => inspect(seen),
+            Phase::Inspect { gate } if tag_of(seen) == gate & TAG_MASK => self.finished(gate)?,
+            Phase::Inspect { gate } => Phase::Confirm { gate, word: seen },
+            Phase::Confirm { gate, word } if seen == gate => Phase::Finish { gate, word },
+            // Somebody else has announced an insertion, so this one is finished.
+            Phase::Confirm { gate, .. } if self.announced => self.finished(gate)?,
+            Phase::Confirm { .. } => inspect(seen),
+            Phase::Finish { gate, word } if seen == word => self.finished(gate)?,
+            Phase::Finish { gate, .. } => Phase::Inspect { gate },
+            Phase::Scan { at, .. } if tag_of(seen) == self.tag => self.take(at, seen)?,
+            Phase::Scan { gate, at, weakest, rank } => {
+                self.scanned(gate, at, weakest, rank, seen)?
+            }
+            Phase::Announce { gate, new } if seen == gate => {
+                self.announced = true;
+                Phase::Inspect { gate: new }
+            }
+            Phase::Announce { .. } => inspect(seen),
+            Phase::Take { word, step, .. } if seen == word => {
+                return ControlFlow::Break(Ok(step));
+            }
+            Phase::Take { at, .. } if tag_of(seen) == self.tag => self.take(at, seen)?,
+            // Evicted meanwhile.
+            Phase::Take { .. } => Phase::Gate,
+        })
+    }
+
+    /// The insertion that `gate` names is done.
+    fn finished(&self, gate: u64) -> ControlFlow<Outcome, Phase> {
+        if !self.announced {
+            return ControlFlow::Continue(scan(gate));
+        }
+        let word = idle(self.tag, self.now);
+        ControlFlow::Break(step(word, &self.quota, self.now, self.horizon))
+    }
+
+    fn take(&self, at: usize, word: u64) -> ControlFlow<Outcome, Phase> {
+        match step(word, &self.quota, self.now, self.horizon) {
+            Ok(step) => ControlFlow::Continue(Phase::Take { at, word, step }),
+            Err(wait) => ControlFlow::Break(Err(wait)),
+        }
     }
 
     /// The cell at `at` belongs to another identity.
-    fn scanned(&self, gate: u64, at: usize, poorest: usize, owed: u64, word: u64) -> Phase {
-        let owes = if tag_of(word) == 0 { 0 } else { ahead(word, self.now, self.horizon) };
-        let (poorest, owed) = if owes < owed { (at, owes) } else { (poorest, owed) };
+    fn scanned(
+        &self,
+        gate: u64,
+        at: usize,
+        weakest: usize,
+        rank: u64,
+        word: u64,
+    ) -> ControlFlow<Outcome, Phase> {
+        let this = cell_rank(word, self.now, self.horizon);
+        let (weakest, rank) = if this < rank { (at, this) } else { (weakest, rank) };
         if at + 1 < self.words {
-            return Phase::Scan { gate, at: at + 1, poorest, owed };
+            return ControlFlow::Continue(Phase::Scan { gate, at: at + 1, weakest, rank });
         }
         let count = (gate >> COUNT_SHIFT).wrapping_add(1);
-        let new = count << COUNT_SHIFT | (poorest as u64) << TAG_BITS | self.tag;
-        Phase::Announce { gate, new }
+        let cost = self.quota.interval() << COST_SHIFT;
+        let new = count << COUNT_SHIFT | cost | (weakest as u64) << TAG_BITS | self.tag;
+        ControlFlow::Continue(Phase::Announce { gate, new })
     }
 }
 
@@ -151,16 +191,23 @@ const fn inspect(gate: u64) -> Phase {
 }
 
 const fn scan(gate: u64) -> Phase {
-    Phase::Scan { gate, at: GATE + 1, poorest: GATE + 1, owed: u64::MAX }
+    Phase::Scan { gate, at: GATE + 1, weakest: GATE + 1, rank: u64::MAX }
 }
 
 const fn cell_of(gate: u64) -> usize {
     (gate >> TAG_BITS) as usize % BUCKET_WORDS
 }
 
+/// What the request that announced `gate` costs.
+const fn cost_of(gate: u64) -> u64 {
+    gate >> COST_SHIFT & ((1 << INTERVAL_BITS) - 1)
+}
+
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
-const COUNT_SHIFT: u32 = TAG_BITS + 3;
-const _: () = assert!(BUCKET_WORDS == 1 << (COUNT_SHIFT - TAG_BITS));
+const COST_SHIFT: u32 = TAG_BITS + 3;
+const COUNT_SHIFT: u32 = COST_SHIFT + INTERVAL_BITS;
+const _: () = assert!(BUCKET_WORDS == 1 << (COST_SHIFT - TAG_BITS));
+const _: () = assert!(COUNT_SHIFT <= u64::BITS - 12);
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,18 @@ pub(super) const fn ahead(word: u64, now: u64, horizon: u64) -> u64 {
     if distance > horizon { 0 } else { distance }
 }
 
+/// Who gives way to a newcomer: the cell of the lowest rank. Unused ones first, then the one whose
+/// time passed longest ago, and only then the one that owes least.
+pub(super) const fn rank(word: u64, now: u64, horizon: u64) -> u64 {
+    if tag_of(word) == 0 {
+        return 0;
+    }
+    match ahead(word, now, horizon) {
+        0 => OWES_NOTHING - (now.wrapping_sub(word) & TICKS_MASK),
+        owed => OWES_NOTHING + owed,
+    }
+}
+
 /// What a request would change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Step {
@@ -68,6 +80,9 @@ pub(super) const fn give_back(word: u64, quota: &Quota) -> u64 {
     let time = word.wrapping_sub(quota.interval()) & TICKS_MASK;
     tag_of(word) << TICKS_BITS | time
 }
+
+/// The rank between passed and owing cells; above every number of ticks.
+const OWES_NOTHING: u64 = 1 << (TICKS_BITS + 1);
 
 /// What is not in the time is tag.
 pub(super) const TAG_BITS: u32 = u64::BITS - TICKS_BITS;
@@ -130,6 +145,22 @@ mod tests {
         let later = quota.tolerance() + 5;
         assert_eq!(ahead(word, later, HORIZON), 0);
         assert_eq!(spend(word, &quota, later).0, 10);
+    }
+
+    #[test]
+    fn cells_give_way_in_the_order_unused_longest_passed_owing_least() {
+        let now = 5_u64;
+        let words = [
+            0,
+            idle(7, now.wrapping_sub(HORIZON)),
+            idle(7, TICKS_MASK),
+            idle(7, now - 1),
+            idle(7, now),
+            idle(7, now + 1),
+            idle(7, now + 1_000),
+        ];
+        let ranks = words.map(|word| rank(word, now, HORIZON));
+        assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! nothing is locked, so that nothing larger needs dividing. Memory is fixed when the table is
 //! made; there is no cleaning task, since a cell whose time has passed is free by itself.
 //!
-//! When a bucket is full of cells that still owe, a newcomer takes the place of the one that owes
-//! least. Whoever has spent a burst stays, and a flood of addresses that come once evicts its own
+//! A newcomer takes an unused cell, else the one whose time passed longest ago; in a bucket full of
+//! cells that still owe, the one that owes least. Whoever has spent a burst stays, and a flood of addresses that come once evicts its own
 //! kind. The evicted identity is forgiven what it owed: a full table errs on the admitting side,
 //! for a cache can bear some requests too many better than refuse all newcomers during an attack.
 //!

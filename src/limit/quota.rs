@@ -131,6 +131,10 @@ const SLACK_MAX: u64 = 1 << 12;
 
 const MINUTE_NANOS: u64 = 60_000_000_000;
 
+/// The longest interval, a minute, fits this many bits.
+pub(super) const INTERVAL_BITS: u32 = 25;
+const _: () = assert!(MINUTE_NANOS >> TICK_SHIFT < 1 << INTERVAL_BITS);
+
 #[cfg(test)]
 mod tests {
     use super::*;
