@@ -22,66 +22,86 @@ enum Event {
 }
 
 fn serve(bytes: &[u8], piece: usize) -> Vec<Event> {
-    let limits = Limits { head_bytes_max: 2_048, fields_max: 20, ..Limits::default() };
-    let (mut events, mut buffer, mut seen) = (Vec::new(), Vec::new(), 0);
-    let mut body: Option<(BodyReader, bool)> = None;
+    let mut connection = Connection::default();
     for piece in bytes.chunks(piece.max(1)) {
-        buffer.extend_from_slice(piece);
-        loop {
-            if let Some((reader, persistent)) = &mut body {
-                match reader.on_bytes(&buffer) {
-                    Err(fault) => {
-                        events.push(Event::Refused(fault.as_str()));
-                        return events;
-                    }
-                    Ok(step) => {
-                        append(&mut events, &buffer[step.data]);
-                        buffer.drain(..step.consumed);
-                        if step.done {
-                            events.push(Event::End);
-                            if !*persistent {
-                                return events;
-                            }
-                            (body, seen) = (None, 0);
-                        } else if buffer.is_empty() {
-                            break;
-                        }
-                    }
-                }
-            }
-            if buffer.is_empty() || body.is_none() && !worth_parsing(&buffer, seen) {
-                break;
-            }
-            if body.is_some() {
-                continue;
-            }
-            let mut slots = Slots::new();
-            match parse_request(&buffer, &limits, &mut slots) {
-                Err(fault) => {
-                    events.push(Event::Refused(fault.as_str()));
-                    return events;
-                }
-                Ok(None) => {
-                    seen = buffer.len();
-                    break;
-                }
-                Ok(Some(request)) => {
-                    let (head_len, persistent) = (request.head_len, request.persistent);
-                    body = Some((BodyReader::for_request(request.body, &limits), persistent));
-                    events.push(Event::Head(buffer[..head_len].to_vec()));
-                    buffer.drain(..head_len);
-                }
-            }
-        }
+        connection.buffer.extend_from_slice(piece);
+        while !connection.closed && connection.advance(false) {}
     }
-    events
+    // What `worth_parsing` put off.
+    while !connection.closed && connection.advance(true) {}
+    connection.events
 }
 
-/// Data of one body is one event, however it came.
-fn append(events: &mut Vec<Event>, data: &[u8]) {
-    match events.last_mut() {
-        _ if data.is_empty() => {}
-        Some(Event::Body(body)) => body.extend_from_slice(data),
-        _ => events.push(Event::Body(data.to_vec())),
+#[derive(Default)]
+struct Connection {
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that the last unfinished parse saw.
+    seen: usize,
+    /// The body being read and whether the connection outlives it.
+    body: Option<(BodyReader, bool)>,
+    events: Vec<Event>,
+    closed: bool,
+}
+
+impl Connection {
+    /// Takes one step; false when that needs more bytes.
+    fn advance(&mut self, at_end: bool) -> bool {
+        match self.body.take() {
+            Some(body) => self.read_body(body),
+            None => self.read_head(at_end),
+        }
+    }
+
+    fn read_head(&mut self, at_end: bool) -> bool {
+        let limits = Limits { head_bytes_max: 2_048, fields_max: 20, ..Limits::default() };
+        if self.buffer.is_empty() || !(at_end || worth_parsing(&self.buffer, self.seen)) {
+            return false;
+        }
+        let mut slots = Slots::new();
+        match parse_request(&self.buffer, &limits, &mut slots) {
+            Err(fault) => self.close(Event::Refused(fault.as_str())),
+            Ok(None) => {
+                self.seen = self.buffer.len();
+                return false;
+            }
+            Ok(Some(request)) => {
+                let (head_len, persistent) = (request.head_len, request.persistent);
+                self.body = Some((BodyReader::for_request(request.body, &limits), persistent));
+                self.events.push(Event::Head(self.buffer[..head_len].to_vec()));
+                self.buffer.drain(..head_len);
+            }
+        }
+        true
+    }
+
+    fn read_body(&mut self, (mut reader, persistent): (BodyReader, bool)) -> bool {
+        let step = match reader.on_bytes(&self.buffer) {
+            Ok(step) => step,
+            Err(fault) => {
+                self.close(Event::Refused(fault.as_str()));
+                return true;
+            }
+        };
+        let data = &self.buffer[step.data];
+        match self.events.last_mut() {
+            _ if data.is_empty() => {}
+            // The data of one body is one event, however it came.
+            Some(Event::Body(body)) => body.extend_from_slice(data),
+            _ => self.events.push(Event::Body(data.to_vec())),
+        }
+        self.buffer.drain(..step.consumed);
+        if !step.done {
+            self.body = Some((reader, persistent));
+            return !self.buffer.is_empty();
+        }
+        self.seen = 0;
+        self.events.push(Event::End);
+        self.closed = !persistent;
+        true
+    }
+
+    fn close(&mut self, event: Event) {
+        self.events.push(event);
+        self.closed = true;
     }
 }

@@ -187,6 +187,9 @@ pub enum ResponseFault {
     HeadTooLarge,
     /// 101, which we never ask for (RFC 9110 section 15.2.2).
     SwitchingProtocols,
+    /// An interim response that announces a body (RFC 9110 section 15.2): should it follow,
+    /// it would be taken for the final response.
+    InterimWithBody,
     /// More than one Content-Length line, equal or not (RFC 9112 section 6.3).
     RepeatedContentLength,
     /// Content-Length is not one decimal number of 64 bits (RFC 9112 section 6.3).
@@ -214,6 +217,7 @@ impl ResponseFault {
             Self::Field(fault) => fault.as_str(),
             Self::HeadTooLarge => "head_too_large",
             Self::SwitchingProtocols => "switching_protocols",
+            Self::InterimWithBody => "interim_with_body",
             Self::RepeatedContentLength => "repeated_content_length",
             Self::BadContentLength => "bad_content_length",
             Self::LengthAndCoding => "length_and_coding",

@@ -278,4 +278,5 @@ fn cut(text: &[u8], at: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
+mod connection;
 mod tests;

@@ -20,8 +20,8 @@ pub struct Response {
     /// How the body is delimited.
     pub body: ResponseBody,
     /// Whether the connection may be used again once the body has ended (RFC 9112 section 9.3).
-    /// False where the body ends with the connection, and where the origin announces a body that
-    /// the status forbids: should it follow, it would be taken for the next response.
+    /// False where the body ends with the connection, and after a 204 that announces a body: should
+    /// it follow, it would be taken for the next response.
     pub persistent: bool,
     /// Whether it is a 1xx: the final response is still to come.
     pub interim: bool,
@@ -99,17 +99,16 @@ fn judge(
     let version = if parts.minor == 0 { Version::Http10 } else { Version::Http11 };
     let framed = judge_body(known, lines, version)?;
     let interim = status < 200;
-    let never_has_body = interim || status == 204;
-    let body = if never_has_body || status == 304 || *request_method == Method::Head {
-        ResponseBody::None
-    } else {
-        framed
-    };
+    let bodiless = interim || matches!(status, 204 | 304) || *request_method == Method::Head;
+    let body = if bodiless { ResponseBody::None } else { framed };
     let announced = matches!(framed, ResponseBody::Chunked)
         || matches!(framed, ResponseBody::Length(length) if length > 0);
     // A 304 and the answer to HEAD announce the body of another response (RFC 9110 section 8.6),
     // a 1xx or 204 must not.
-    let ambiguous = never_has_body && announced;
+    if interim && announced {
+        return Err(ResponseFault::InterimWithBody);
+    }
+    let ambiguous = status == 204 && announced;
     let persistent =
         is_persistent(known, lines, version) && body != ResponseBody::UntilClose && !ambiguous;
     debug_assert!((100..=999).contains(&status));

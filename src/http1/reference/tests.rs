@@ -101,11 +101,13 @@ fn both_parsers_agree_about_each_sample() {
 /// Whatever byte stands at whatever place of a head, both parsers must see the same.
 #[test]
 fn both_parsers_agree_about_each_sample_with_any_byte_replaced_added_or_left_out() {
+    let alike = |byte: &u8| byte.is_ascii_alphanumeric() && !b"a1".contains(byte);
+    let bytes = (0..=0x81).chain([0xa0, 0xff]).filter(|byte| !alike(byte));
     for sample in ACCEPTED {
         for at in 0..sample.len() {
             let (before, after) = (&sample[..at], &sample[at + 1..]);
             compare(&[before, after].concat());
-            for byte in 0..=255 {
+            for byte in bytes.clone() {
                 compare(&[before, &[byte], after].concat());
                 compare(&[before, &[byte], &sample[at..]].concat());
             }
@@ -126,9 +128,12 @@ fn limits_are_the_same_in_pieces() {
         ("GET /3456789abc HTTP/1.1\r\nHost: a\r\n\r\n", RequestFault::TargetTooLong),
         ("GET / HTTP/1.1\r\nHost: a\r\nA: 456789abcdefg\r\n\r\n", field(FieldFault::TooLarge)),
         ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\n\r\n", field(FieldFault::TooMany)),
-        ("GET /3456789a HTTP/1.1\r\nHost: a\r\nA: 456789abcd\r\n\r\n", RequestFault::HeadTooLarge),
-        ("GET / HTTP/1.1\r\nHost: 7890123\r\nA: 456789abcde\r\n\r\n\0", RequestFault::HeadTooLarge),
-        ("GET /3456789 HTTP/1.1\r\nHost: a\r\nB: 456789abcde\r\n\r\0", RequestFault::HeadTooLarge),
+        ("GET /3456789a HTTP/1.1\r\nHost: a\r\nA: 456789abcde\r\n\r\n", RequestFault::HeadTooLarge),
+        (
+            "GET /34 HTTP/1.1\r\nHost: 7890123\r\nA: 456789abcde\r\n\r\n\0",
+            RequestFault::HeadTooLarge,
+        ),
+        ("GET /3456789a HTTP/1.1\r\nHost: a\r\nB: 456789abcde\r\n\r\0", RequestFault::HeadTooLarge),
     ] {
         let head = [head.as_bytes(), &[b'x'; 60]].concat();
         let judge = |len: usize| {

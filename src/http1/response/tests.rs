@@ -6,6 +6,13 @@ type Rows = &'static [(ResponseFault, &'static [(&'static str, &'static [u8])])]
 /// Heads that must be refused, by reason; each row names the section that says so.
 pub(in crate::http1) const REFUSED: Rows = &[
     (
+        ResponseFault::InterimWithBody,
+        &[
+            ("9110 15.2 a length in 100", b"HTTP/1.1 100 Continue\r\nContent-Length: 1\r\n\r\n"),
+            ("9110 15.2 chunks in 103", b"HTTP/1.1 103 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ],
+    ),
+    (
         ResponseFault::BadLineEnd,
         &[
             ("2.2 bare LF after the status line", b"HTTP/1.1 200 OK\nA: b\r\n\r\n"),
@@ -172,7 +179,7 @@ fn rfc9112_6_3_the_body_is_delimited_by_status_method_and_fields() {
         (Get, 304, "Content-Length: 5\r\n", ResponseBody::None, true),
         (Get, 304, "Transfer-Encoding: chunked\r\n", ResponseBody::None, true),
         (Get, 205, "Content-Length: 5\r\n", ResponseBody::Length(5), true),
-        (Get, 103, "Content-Length: 5\r\n", ResponseBody::None, false),
+        (Get, 103, "Content-Length: 0\r\n", ResponseBody::None, true),
         (Get, 103, "Link: a\r\n", ResponseBody::None, true),
         (Get, 999, "Content-Length: 5\r\n", ResponseBody::Length(5), true),
     ] {
