@@ -420,12 +420,14 @@ fn a_full_disk_drops_puts_and_serves_lookups() {
     let filler = disk.0.join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
-    for name in 2..200 {
-        desk.put(sized_row(name, "/a", 50_000));
-    }
-    desk.flush();
+    eventually("it is known", || {
+        for name in 2..200 {
+            desk.put(sized_row(name, "/a", 50_000));
+        }
+        desk.flush();
+        desk.handle.stats().writes_unavailable() == Some(Unavailable::DiskFull)
+    });
     assert!(stat(&desk, |it| it.puts_failed.load(Ordering::Relaxed)) > 0);
-    assert_eq!(desk.handle.stats().writes_unavailable(), Some(Unavailable::DiskFull));
     assert_eq!(desk.find(1), Some(row(1, "/a")));
     drop(file);
     fs::remove_file(&filler).unwrap();

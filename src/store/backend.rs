@@ -15,8 +15,9 @@ pub(crate) const GROUP_ROWS_MAX: usize = 100;
 
 /// Makes readers and writers; shared by all storage threads.
 pub(crate) trait Backend: Send + Sync {
-    /// Opens a reader. Called again after a fault that [`Fault::breaks_connection`].
-    fn reader(&self) -> Result<Box<dyn Reader>, Fault>;
+    /// Opens a reader for the thread of this number, below [`Backend::readers`]. Called again
+    /// after a fault that [`Fault::breaks_connection`].
+    fn reader(&self, index: usize) -> Result<Box<dyn Reader>, Fault>;
     /// Opens the writer; likewise.
     fn writer(&self) -> Result<Box<dyn Writer>, Fault>;
     /// Threads that read. One: look-ups run in the storage thread itself.
@@ -29,7 +30,8 @@ pub(crate) trait Backend: Send + Sync {
 pub(crate) trait Reader: Send {
     /// The rows of these digests, in their order, all as of one instant.
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault>;
-    /// Called once a second while there is nothing to read: idle connections may be closed.
+    /// Called about once a second while there is nothing to read: checks the connection, and may
+    /// close an idle one.
     fn idle(&mut self) -> Result<(), Fault> {
         Ok(())
     }

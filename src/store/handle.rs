@@ -12,6 +12,7 @@ use crate::store::backend::Backend;
 use crate::store::client::Client;
 use crate::store::fault::StartError;
 use crate::store::memory::Memory;
+use crate::store::reads::Reads;
 use crate::store::settings::{self, Settings};
 use crate::store::shared::{CONTROL_DEPTH, Command, Control, Epoch, OnRemotePurge, Shared};
 use crate::store::sqlite::Sqlite;
@@ -38,7 +39,7 @@ pub(crate) struct Ends {
     pub(crate) shared: Arc<Shared>,
     pub(crate) data: Sender<Command>,
     pub(crate) control: Sender<Control>,
-    /// Disconnected when both threads have ended.
+    /// Disconnected when all threads have ended.
     ended: Receiver<()>,
 }
 
@@ -97,7 +98,10 @@ impl StoreHandle {
         let (alive, ended) = bounded::<()>(0);
         let writer =
             WriterThread::new(Arc::clone(&shared), ops_end, Arc::clone(&backend), on_remote);
-        let storage = Storage::new(Arc::clone(&shared), data_end, control_end, ops, backend);
+        let reads = Reads::start(settings, &shared, &backend, &alive)?;
+        // Only the threads may keep the backend: its end is the end of the last of them.
+        drop(backend);
+        let storage = Storage::new(Arc::clone(&shared), data_end, control_end, ops, reads);
         let also_alive = alive.clone();
         spawn("store-writer", move || {
             writer.run();
@@ -161,7 +165,7 @@ impl fmt::Debug for StoreHandle {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(|_| ()).map_err(|err| StartError::Thread { detail: err.to_string() })
 }

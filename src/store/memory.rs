@@ -23,7 +23,7 @@ impl Memory {
 }
 
 impl Backend for Memory {
-    fn reader(&self) -> Result<Box<dyn Reader>, Fault> {
+    fn reader(&self, _index: usize) -> Result<Box<dyn Reader>, Fault> {
         Ok(Box::new(self.clone()))
     }
 

@@ -8,7 +8,8 @@
 //! ```text
 //! StoreHandle   opens, shuts down; Send + Sync
 //! Client        a core's futures            client.rs, mailbox.rs
-//! storage.rs    thread: batches, look-ups   pending.rs: what is queued stays visible
+//! storage.rs    thread: batches             pending.rs: what is queued stays visible
+//! reads.rs      look-ups, inline or pooled  retry.rs: connections that come and go
 //! writer.rs     thread: group commits
 //! backend.rs    what a backend must do      memory.rs, sqlite/
 //! ```
@@ -29,6 +30,7 @@ mod handle;
 mod mailbox;
 mod memory;
 mod pending;
+mod reads;
 mod retry;
 mod row;
 mod settings;

@@ -20,7 +20,28 @@ pub(crate) struct Pending {
     /// Every put that is not finished, replaced or purged ones too: their tickets count until the
     /// writer is done with them.
     puts: VecDeque<(u64, Digest, Ticket)>,
-    purges: VecDeque<(u64, Purge, Wall)>,
+    masks: Masks,
+}
+
+/// Queued purges, oldest first: what they select is hidden although the backend still has it.
+/// Cheap to clone, since a look-up that another thread answers takes them along.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Masks(Arc<VecDeque<(u64, Purge, Wall)>>);
+
+impl Masks {
+    /// A row of the backend as the queued purges leave it.
+    pub(crate) fn apply(&self, mut row: Row) -> Option<Row> {
+        for (_, purge, at) in self.0.iter() {
+            if !purge.selects(&row.digest, &row.path) {
+                continue;
+            }
+            match purge.effect {
+                Effect::Remove => return None,
+                Effect::Expire => row.expired_at = row.expired_at.or(Some(*at)),
+            }
+        }
+        Some(row)
+    }
 }
 
 #[derive(Debug)]
@@ -41,7 +62,7 @@ impl Pending {
     /// A purge was handed to the writer under this number.
     pub(crate) fn on_purge(&mut self, purge: Purge, seq: u64, now: Wall) {
         self.apply(&purge, u64::MAX, now);
-        self.purges.push_back((seq, purge, now));
+        Arc::make_mut(&mut self.masks.0).push_back((seq, purge, now));
     }
 
     /// Another instance purged; puts up to this number came before.
@@ -60,8 +81,8 @@ impl Pending {
             }
             self.puts.pop_front();
         }
-        while self.purges.front().is_some_and(|(seq, ..)| *seq <= upto) {
-            self.purges.pop_front();
+        while self.masks.0.front().is_some_and(|(seq, ..)| *seq <= upto) {
+            Arc::make_mut(&mut self.masks.0).pop_front();
         }
     }
 
@@ -70,18 +91,9 @@ impl Pending {
         self.rows.get(digest).filter(|it| it.epoch >= epoch).map(|it| &it.row)
     }
 
-    /// A row of the backend as the queued purges leave it.
-    pub(crate) fn masked(&self, mut row: Row) -> Option<Row> {
-        for (_, purge, at) in &self.purges {
-            if !purge.selects(&row.digest, &row.path) {
-                continue;
-            }
-            match purge.effect {
-                Effect::Remove => return None,
-                Effect::Expire => row.expired_at = row.expired_at.or(Some(*at)),
-            }
-        }
-        Some(row)
+    /// What is hidden at present.
+    pub(crate) fn masks(&self) -> &Masks {
+        &self.masks
     }
 
     fn apply(&mut self, purge: &Purge, upto: u64, now: Wall) {
@@ -175,12 +187,12 @@ mod tests {
         bench.put(1, "/a/1");
         let purge = bench.purge(Selection::Prefix("/a".into()), Effect::Remove);
         assert!(!bench.has(1));
-        assert!(bench.pending.masked(row(2, "/a/2")).is_none());
-        assert!(bench.pending.masked(row(3, "/b")).is_some());
+        assert!(bench.pending.masks().apply(row(2, "/a/2")).is_none());
+        assert!(bench.pending.masks().apply(row(3, "/b")).is_some());
         bench.put(1, "/a/1");
         assert!(bench.has(1));
         bench.pending.on_written(purge);
-        assert!(bench.pending.masked(row(2, "/a/2")).is_some());
+        assert!(bench.pending.masks().apply(row(2, "/a/2")).is_some());
         assert_eq!(bench.tickets(), 1);
     }
 
@@ -191,7 +203,7 @@ mod tests {
         bench.purge(Selection::All, Effect::Expire);
         let queued = bench.pending.row(&[1; 16], Epoch(0)).unwrap();
         assert_eq!(queued.expired_at, Some(NOW));
-        assert_eq!(bench.pending.masked(row(2, "/b")).unwrap().expired_at, Some(NOW));
+        assert_eq!(bench.pending.masks().apply(row(2, "/b")).unwrap().expired_at, Some(NOW));
     }
 
     #[test]

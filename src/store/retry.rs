@@ -20,6 +20,14 @@ impl<T> Lazy<T> {
         Self { open: None, retry: Retry::default() }
     }
 
+    /// The fault that closed it, or that opening it met with; none while it is open or untried.
+    pub(crate) fn known_fault(&self) -> Option<Fault> {
+        if self.open.is_some() {
+            return None;
+        }
+        self.retry.failed.as_ref().map(|it| it.fault.clone())
+    }
+
     /// Opens if need be, unless that failed a moment ago, and calls `f`. A fault that breaks the
     /// connection, or a panic, closes it.
     pub(crate) fn call<R>(

@@ -3,32 +3,30 @@
 //! ```text
 //!  cores --data----> +---------+ --WriteOp--> writer ----> backend
 //!  cores --control-> | storage | <--written number--
-//!  cores <--mailbox- +---------+ --batch----> reader ----> backend
+//!  cores <--mailbox- +---------+ --batch----> reads.rs --> backend
 //! ```
 //!
 //! It never waits for the writer: a checkpoint or a slow disk must not stall a look-up.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use crossbeam::select;
 
-use crate::store::backend::{Backend, Reader};
 use crate::store::clock;
-use crate::store::fault::{Fault, Unavailable};
+use crate::store::fault::Unavailable;
 use crate::store::mailbox::{Answer, Burst, Reply};
 use crate::store::pending::Pending;
-use crate::store::retry::Lazy;
+use crate::store::reads::Reads;
 use crate::store::row::{Digest, Row};
 use crate::store::shared::{Command, Control, Shared, WriteOp};
-use crate::store::stats::Op;
 
 /// Commands taken from the queue before look-ups are answered: bounds the wait of the first.
 const BATCH_MAX: usize = 256;
 /// At least so often the thread goes round, for its heartbeat and idle connections.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(250);
 
 /// The storage thread's state.
 pub(crate) struct Storage {
@@ -48,16 +46,15 @@ impl Storage {
         data: Receiver<Command>,
         control: Receiver<Control>,
         writer: Sender<WriteOp>,
-        backend: Arc<dyn Backend>,
+        reads: Reads,
     ) -> Self {
-        let reads = Reads::new(Arc::clone(&shared), backend);
         let pending = Pending::default();
         Self { shared, data, control, writer, pending, reads, outgoing: Vec::new() }
     }
 
     /// Runs until [`Control::Stop`] or until nobody can send any more.
     pub(crate) fn run(mut self) {
-        self.reads.open();
+        self.reads.idle();
         loop {
             self.shared.stats.beat();
             let (first, control) = match self.wait() {
@@ -106,10 +103,10 @@ impl Storage {
             self.take(command, &mut burst, &mut asked);
             left -= 1;
             if asked.len() >= BATCH_MAX {
-                self.reads.answer(&mut asked, &self.pending, &mut burst);
+                self.reads.answer(&mut asked, self.pending.masks(), &mut burst);
             }
         }
-        self.reads.answer(&mut asked, &self.pending, &mut burst);
+        self.reads.answer(&mut asked, self.pending.masks(), &mut burst);
         drop(burst);
         self.hand_on();
     }
@@ -201,71 +198,4 @@ enum Woken {
     Control(Control),
     Idle,
     Closed,
-}
-
-/// Reads in the storage thread itself.
-struct Reads {
-    shared: Arc<Shared>,
-    backend: Arc<dyn Backend>,
-    reader: Lazy<Box<dyn Reader>>,
-}
-
-impl Reads {
-    fn new(shared: Arc<Shared>, backend: Arc<dyn Backend>) -> Self {
-        Self { shared, backend, reader: Lazy::new() }
-    }
-
-    /// Opens early, so that the first look-up needn't; a failure is tried again.
-    fn open(&mut self) {
-        let opened = self.with_reader(|_| Ok(()));
-        self.shared.stats.on_state(Op::Get, opened.err().as_ref());
-    }
-
-    fn answer(&mut self, asked: &mut Vec<(Digest, Reply)>, pending: &Pending, burst: &mut Burst) {
-        if asked.is_empty() {
-            return;
-        }
-        let digests: Vec<Digest> = asked.iter().map(|(digest, _)| *digest).collect();
-        let started = Instant::now();
-        let rows = self.with_reader(|reader| reader.read(&digests));
-        let stats = &self.shared.stats;
-        stats.on_call(Op::Get, digests.len(), started.elapsed(), &rows);
-        match rows {
-            Ok(rows) => {
-                debug_assert_eq!(rows.len(), asked.len());
-                for ((_, reply), row) in asked.drain(..).zip(rows) {
-                    match row.and_then(|it| pending.masked(it)) {
-                        Some(row) => {
-                            stats.hits.fetch_add(1, Ordering::Relaxed);
-                            burst.send(reply, Answer::Hit(row));
-                        }
-                        None => {
-                            stats.misses.fetch_add(1, Ordering::Relaxed);
-                            burst.send(reply, Answer::Miss);
-                        }
-                    }
-                }
-            }
-            Err(fault) => {
-                for (_, reply) in asked.drain(..) {
-                    stats.gets_unavailable.fetch_add(1, Ordering::Relaxed);
-                    burst.send(reply, Answer::Unavailable(fault.reason));
-                }
-            }
-        }
-    }
-
-    /// While reads fail, tries them also when nobody asks.
-    fn idle(&mut self) {
-        let idle = self.with_reader(|reader| reader.idle());
-        self.shared.stats.on_state(Op::Get, idle.err().as_ref());
-    }
-
-    fn with_reader<T>(
-        &mut self,
-        f: impl FnOnce(&mut dyn Reader) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let backend = &self.backend;
-        self.reader.call(&self.shared.stats, || backend.reader(), |reader| f(&mut **reader))
-    }
 }

@@ -47,8 +47,9 @@ impl Place {
             builder.create(folder).map_err(|err| io_fault("create folder", &err))?;
         }
         self.take_lock()?;
-        if self.damaged.swap(false, Ordering::AcqRel) {
+        if self.is_damaged() {
             self.move_aside("damaged")?;
+            self.damaged.store(0, Ordering::Release);
         }
         match header(&self.path)? {
             Header::Absent => {}

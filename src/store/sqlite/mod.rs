@@ -23,7 +23,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::backend::{Backend, Reader, Writer};
@@ -48,8 +48,9 @@ pub(crate) struct Place {
     /// Times that the writer opened a file here; zero: there is none yet. A reader of an earlier
     /// one must open again.
     generation: AtomicU64,
-    /// Set by whoever finds the file damaged; the writer replaces it.
-    damaged: AtomicBool,
+    /// The generation that somebody found damaged; zero: none. The writer replaces it. A reader
+    /// that stumbles once more over a file that has been replaced does no harm.
+    damaged: AtomicU64,
     /// Held as long as this process uses the file.
     lock: Mutex<Option<File>>,
 }
@@ -66,7 +67,7 @@ impl Sqlite {
             max_disk_bytes: settings.max_disk_bytes,
             shared,
             generation: AtomicU64::new(0),
-            damaged: AtomicBool::new(false),
+            damaged: AtomicU64::new(0),
             lock: Mutex::new(None),
         });
         let first = match SqliteWriter::open(&place) {
@@ -87,7 +88,7 @@ impl Sqlite {
 }
 
 impl Backend for Sqlite {
-    fn reader(&self) -> Result<Box<dyn Reader>, Fault> {
+    fn reader(&self, _index: usize) -> Result<Box<dyn Reader>, Fault> {
         Ok(Box::new(SqliteReader::open(&self.place)?))
     }
 
@@ -109,11 +110,17 @@ impl Place {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers damage, whoever found it.
-    fn noting<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    /// Remembers damage to the file of this generation, whoever found it.
+    fn noting<T>(&self, generation: u64, result: Result<T, Fault>) -> Result<T, Fault> {
         if matches!(&result, Err(Fault { reason: Unavailable::Damaged, .. })) {
-            self.damaged.store(true, Ordering::Release);
+            self.damaged.store(generation, Ordering::Release);
         }
         result
+    }
+
+    /// Whether the present file was found damaged.
+    fn is_damaged(&self) -> bool {
+        let generation = self.generation();
+        generation > 0 && self.damaged.load(Ordering::Acquire) == generation
     }
 }

@@ -38,7 +38,7 @@ impl SqliteReader {
         if generation == 0 {
             return Err(Fault::new(Unavailable::Starting, "the cache file is not open yet"));
         }
-        let conn = place.noting(conn::open_reader(&place.path))?;
+        let conn = place.noting(generation, conn::open_reader(&place.path))?;
         Ok(Self { place: Arc::clone(place), conn, generation })
     }
 
@@ -115,7 +115,7 @@ impl Reader for SqliteReader {
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
         self.follow()?;
         let rows = self.read_all(digests);
-        self.place.noting(rows)
+        self.place.noting(self.generation, rows)
     }
 
     /// Notices a file that cannot be read before anybody asks.

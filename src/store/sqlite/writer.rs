@@ -31,6 +31,8 @@ const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub(crate) struct SqliteWriter {
     place: Arc<Place>,
     conn: Connection,
+    /// Which opening of the file this is.
+    generation: u64,
     /// As last seen; the database itself as it was opened.
     files: Files,
     /// Ids up to this one are in use, or were.
@@ -54,15 +56,15 @@ pub(crate) struct SqliteWriter {
 impl SqliteWriter {
     /// Opens the file; moves it aside if it is damaged.
     pub(crate) fn open(place: &Arc<Place>) -> Result<Self, Fault> {
-        let writer = match Self::try_open(place) {
+        let mut writer = match Self::try_open(place) {
             Err(Fault { reason: Unavailable::Damaged, detail }) => {
                 tracing::error!(detail, "cache file is damaged");
-                place.damaged.store(true, Ordering::Release);
+                place.move_aside("damaged")?;
                 Self::try_open(place)?
             }
             other => other?,
         };
-        place.generation.fetch_add(1, Ordering::AcqRel);
+        writer.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
         Ok(writer)
     }
 
@@ -96,6 +98,7 @@ impl SqliteWriter {
         let rows = conn.query_row("SELECT count(*) FROM entries", [], |row| row.get::<_, i64>(0));
         let limit = place.max_disk_bytes;
         Ok(Self {
+            generation: 0,
             files: place.look()?.0,
             last_id: greatest.max(cleared_id).max(expired_id),
             cleared_id,
@@ -135,7 +138,7 @@ impl SqliteWriter {
 
     fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
         self.full = matches!(&result, Err(Fault { reason: Unavailable::DiskFull, .. }));
-        self.place.noting(result)
+        self.place.noting(self.generation, result)
     }
 
     /// A row that would push out most of the others is not worth its place.
@@ -353,11 +356,12 @@ impl SqliteWriter {
 
     /// Notices a file that was removed or replaced, and damage that the reader found.
     fn look(&mut self) -> Result<(), Fault> {
-        if self.place.damaged.load(Ordering::Acquire) {
+        if self.place.is_damaged() {
             return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
         }
         if Instant::now() < self.look_due {
-            return Ok(());
+            let full = Fault::new(Unavailable::DiskFull, "the last write found no room");
+            return if self.full { Err(full) } else { Ok(()) };
         }
         self.look_due = Instant::now() + LOOK_EVERY;
         let size = match self.place.look() {
@@ -454,7 +458,7 @@ impl Writer for SqliteWriter {
 
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
         let done = self.do_upkeep();
-        self.place.noting(done)
+        self.place.noting(self.generation, done)
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {
