@@ -156,6 +156,12 @@ impl CoreCells {
         self.loop_lag_nanos.set(nanos.max(faded));
     }
 
+    /// Anybody may ask, from any thread.
+    #[must_use]
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.counters.get(counter as usize).map_or(0, Cell::value)
+    }
+
     #[inline]
     fn count(&self, method: usize, status: u16, result: CacheResult, body_bytes: u64) {
         add(&self.requests, request_index(method, status, result), 1);

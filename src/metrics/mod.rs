@@ -17,9 +17,19 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod cells;
+pub mod exposition;
+pub mod extras;
+pub mod health;
 pub mod labels;
+pub mod snapshot;
+pub mod summary;
 pub mod table;
 
 pub use cells::CoreCells;
+pub use exposition::{Format, render};
+pub use extras::{Extras, OpExtras, StoreExtras, UpstreamExtras};
+pub use health::HealthReport;
 pub use labels::CacheResult;
+pub use snapshot::Snapshot;
+pub use summary::CacheSummary;
 pub use table::{Counter, Gauge};

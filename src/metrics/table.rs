@@ -43,15 +43,6 @@ pub struct Row {
     pub labels: &'static [&'static str],
 }
 
-/// Whether the cores' values of a gauge are added up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Across {
-    /// One series: the sum.
-    Sum,
-    /// One series for each core, with the label `core`.
-    Each,
-}
-
 /// A counter family and its cells, each with the value of the family's only label, if it has one.
 #[derive(Debug)]
 pub struct CounterFamily {
@@ -61,13 +52,11 @@ pub struct CounterFamily {
     pub cells: &'static [(Counter, &'static str)],
 }
 
-/// A gauge family and its cells, as in [`CounterFamily`].
+/// A gauge family and its cells, as in [`CounterFamily`]. The cores' values are added up.
 #[derive(Debug)]
 pub struct GaugeFamily {
     /// Name, unit, help, labels.
     pub row: Row,
-    /// Whether the cores' values are added up.
-    pub across: Across,
     /// One series each.
     pub cells: &'static [(Gauge, &'static str)],
 }
@@ -76,10 +65,10 @@ macro_rules! metrics {
     (
         counters { $($c_name:literal $c_unit:ident ($($c_label:literal)?) $c_help:literal
             => [$($counter:ident $($c_value:literal)?),+ $(,)?];)+ }
-        gauges { $($g_name:literal $g_unit:ident ($($g_label:literal)?) $g_across:ident
-            $g_help:literal => [$($gauge:ident $($g_value:literal)?),+ $(,)?];)+ }
-        others { $($other:ident $o_name:literal $o_kind:ident $o_unit:ident
-            ($($o_label:literal),*) $o_help:literal;)+ }
+        gauges { $($g_name:literal $g_unit:ident ($($g_label:literal)?) $g_help:literal
+            => [$($gauge:ident $($g_value:literal)?),+ $(,)?];)+ }
+        $($set:ident $set_doc:literal { $($other:ident $o_name:literal $o_kind:ident $o_unit:ident
+            ($($o_label:literal),*) $o_help:literal;)+ })+
     ) => {
         /// A counter that a core keeps.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,31 +100,32 @@ macro_rules! metrics {
             pub const ALL: &[Self] = &[$($(Self::$gauge,)+)+];
         }
 
-        /// A metric that is put together at a scrape, from several cells or from what the shell
-        /// passes in.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Derived {
-            $(#[doc = concat!("`", $o_name, "`: ", $o_help)] $other,)+
-        }
+        $(
+            #[doc = $set_doc]
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+            pub enum $set {
+                $(#[doc = concat!("`", $o_name, "`: ", $o_help)] $other,)+
+            }
 
-        impl Derived {
-            /// Every one, in the order of the enum.
-            pub const ALL: &[Self] = &[$(Self::$other,)+];
+            impl $set {
+                /// Every one, in the order of the enum.
+                pub const ALL: &[Self] = &[$(Self::$other,)+];
 
-            /// Name, kind, unit, help, labels.
-            #[must_use]
-            pub const fn row(self) -> Row {
-                match self {
-                    $(Self::$other => Row {
-                        name: $o_name,
-                        kind: Kind::$o_kind,
-                        unit: Unit::$o_unit,
-                        help: $o_help,
-                        labels: &[$($o_label),*],
-                    },)+
+                /// Name, kind, unit, help, labels.
+                #[must_use]
+                pub const fn row(self) -> Row {
+                    match self {
+                        $(Self::$other => Row {
+                            name: $o_name,
+                            kind: Kind::$o_kind,
+                            unit: Unit::$o_unit,
+                            help: $o_help,
+                            labels: &[$($o_label),*],
+                        },)+
+                    }
                 }
             }
-        }
+        )+
 
         /// The families of [`Counter`].
         pub const COUNTERS: &[CounterFamily] = &[$(CounterFamily {
@@ -158,7 +148,6 @@ macro_rules! metrics {
                 help: $g_help,
                 labels: &[$($g_label)?],
             },
-            across: Across::$g_across,
             cells: &[$((Gauge::$gauge, concat!($($g_value)?)),)+],
         },)+];
     };
@@ -226,16 +215,16 @@ metrics! {
             [Panics];
     }
     gauges {
-        "apiproxyd_l1_entries" Count () Sum
+        "apiproxyd_l1_entries" Count ()
             "Entries in the memory of the cores; one shared by several cores counts for each." =>
             [L1Entries];
-        "apiproxyd_requests_in_flight" Count () Sum
+        "apiproxyd_requests_in_flight" Count ()
             "Requests that wait for the store or an upstream." => [RequestsInFlight];
-        "apiproxyd_upstream_connections" Count ("state") Sum
+        "apiproxyd_upstream_connections" Count ("state")
             "Connections to upstreams, by state." =>
             [UpstreamConnectionsActive "active", UpstreamConnectionsIdle "idle"];
     }
-    others {
+    Derived "A metric that a scrape puts together from several cells." {
         Requests "apiproxyd_requests_total" Counter Count ("method", "status_class", "cache")
             "Requests answered, by method, status class and what the cache had to do with it.";
         RequestDuration "apiproxyd_request_duration_seconds" Histogram Seconds ("cache")
@@ -258,4 +247,76 @@ metrics! {
         LoopLag "apiproxyd_event_loop_lag_seconds" Gauge Seconds ("core")
             "How late the event loop of each core wakes: the worst of late, fading.";
     }
+    Shared "A metric that the shell gathers from what the cores share." {
+        BuildInfo "apiproxyd_build_info" Info Count ("version")
+            "The version of the daemon.";
+        RuntimeInfo "apiproxyd_runtime_info" Info Count ("driver", "store")
+            "What the cores and the store run on.";
+        Uptime "apiproxyd_uptime_seconds" Gauge Seconds ()
+            "Time since the start of the process.";
+        Cores "apiproxyd_cores" Gauge Count ()
+            "Cores that serve clients.";
+        L1Distinct "apiproxyd_l1_distinct_entries" Gauge Count ()
+            "Entries in memory, each counted once, those on their way out included.";
+        L1Bytes "apiproxyd_l1_bytes" Gauge Bytes ()
+            "Memory that entries take: keys, heads, bodies and their encoded forms.";
+        L1Limit "apiproxyd_l1_limit_bytes" Gauge Bytes ()
+            "The limit of apiproxyd_l1_bytes.";
+        AccessLogDropped "apiproxyd_access_log_dropped_total" Counter Count ()
+            "Lines of the access log dropped because its queue was full.";
+        BreakerState "apiproxyd_breaker_state" Gauge Count ("upstream", "state")
+            "The circuit breaker of an upstream: 1 for the state it is in, else 0.";
+        BreakerFailures "apiproxyd_breaker_consecutive_failures" Gauge Count ("upstream")
+            "Failures in a row that the circuit breaker of an upstream has seen.";
+        Permits "apiproxyd_upstream_permits_taken" Gauge Count ("upstream")
+            "Places for connections to an upstream that are taken.";
+        PermitsMax "apiproxyd_upstream_permits" Gauge Count ("upstream")
+            "Places for connections to an upstream.";
+    }
+    Stored "A metric of the store." {
+        Up "apiproxyd_store_up" Gauge Count ("side")
+            "Whether the store works: 1, or 0 while its last call on that side failed.";
+        Heartbeat "apiproxyd_store_heartbeat_age_seconds" Gauge Seconds ()
+            "Time since the storage thread last went round, about a second at most.";
+        Queue "apiproxyd_store_queue_depth" Gauge Count ()
+            "Commands that wait for the storage thread.";
+        PutRows "apiproxyd_store_put_queue_rows" Gauge Count ()
+            "Rows that wait to be written.";
+        PutBytes "apiproxyd_store_put_queue_bytes" Gauge Bytes ()
+            "Bytes of the rows that wait to be written.";
+        Calls "apiproxyd_store_calls_total" Counter Count ("op")
+            "Calls of the backend, each with a batch of items, by operation.";
+        Items "apiproxyd_store_items_total" Counter Count ("op")
+            "Look-ups, rows or purges in the calls of the backend, by operation.";
+        Busy "apiproxyd_store_busy_seconds_total" Counter Seconds ("op")
+            "Time spent in calls of the backend, by operation.";
+        Errors "apiproxyd_store_errors_total" Counter Count ("op")
+            "Calls of the backend that failed, by operation.";
+        Unanswered "apiproxyd_store_lookups_unanswered_total" Counter Count ("reason")
+            "Look-ups that the store did not answer; each was a miss.";
+        PutsDropped "apiproxyd_store_puts_dropped_total" Counter Count ("reason")
+            "Rows that were not written, by reason.";
+        Removed "apiproxyd_store_rows_removed_total" Counter Count ("reason")
+            "Rows removed from the store other than by a purge, by reason.";
+        Repairs "apiproxyd_store_repairs_total" Counter Count ("kind")
+            "Times the backend was opened again after a fault, or its damaged file moved aside.";
+        RemotePurges "apiproxyd_store_remote_purges_total" Counter Count ()
+            "Purges received from other instances.";
+        Panics "apiproxyd_store_panics_total" Counter Count ()
+            "Panics caught in the storage threads; each is a bug.";
+        Rows "apiproxyd_store_rows" Gauge Count ()
+            "Rows in the store, as last counted.";
+        Bytes "apiproxyd_store_bytes" Gauge Bytes ()
+            "Bytes that the store takes, as last measured.";
+    }
+}
+
+/// Every row.
+pub fn rows() -> impl Iterator<Item = Row> {
+    let counters = COUNTERS.iter().map(|family| family.row);
+    let gauges = GAUGES.iter().map(|family| family.row);
+    let derived = Derived::ALL.iter().map(|it| it.row());
+    let shared = Shared::ALL.iter().map(|it| it.row());
+    let stored = Stored::ALL.iter().map(|it| it.row());
+    counters.chain(gauges).chain(derived).chain(shared).chain(stored)
 }
