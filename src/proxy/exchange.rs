@@ -48,7 +48,7 @@ async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstre
         Ok(primary) => primary,
         Err(reason) => {
             let status = CacheStatus::forwarded(reason);
-            let pass = Pass { task: &task, upstream, policy, facts, body, status };
+            let pass = Pass { task: &task, upstream, body, status };
             return pass::pass(core, pass, client).await;
         }
     };

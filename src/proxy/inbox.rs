@@ -22,10 +22,13 @@ pub enum CoreMessage {
         key: Arc<[u8]>,
     },
     /// Drop every entry whose key satisfies the filter.
-    DropWhere(Arc<dyn Fn(&[u8]) -> bool + Send + Sync>),
+    DropWhere(KeyFilter),
     /// Drop everything.
     Clear,
 }
+
+/// Says of a key whether it is meant.
+pub type KeyFilter = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// One core's inbox.
 pub struct Inbox {

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use monoio::time::timeout;
 
 use crate::cache::{
-    self, CacheStatus, Entry, HeadUpdate, Keep, Reason, RequestFacts, Target, head_update,
-    invalidates, invalidation_targets, storable, update,
+    self, CacheStatus, Entry, HeadUpdate, Keep, Reason, Target, head_update, invalidates,
+    invalidation_targets, storable, update,
 };
 use crate::http::{Method, ResponseHead, Version, hop};
 use crate::http1::BodyLength;
@@ -40,10 +40,6 @@ pub struct Pass<'a> {
     pub task: &'a Task,
     /// Where it goes.
     pub upstream: &'a Upstream,
-    /// The policy, for what it may do to what is stored.
-    pub policy: cache::Settings,
-    /// What it means to the cache.
-    pub facts: RequestFacts,
     /// Its body.
     pub body: RequestBody,
     /// What is said of it.
@@ -122,7 +118,8 @@ pub async fn alone(
     let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
     // What must be cut, decoded or judged by conditions must be whole first.
     let partial = inquiry.is_partial() || inquiry.must_decode(&asked.answer.head);
-    if !(small && facts.is_ok() || partial && small) {
+    let whole = small && (facts.is_ok() || partial);
+    if !whole {
         return send(core, task, upstream, asked, status, client).await;
     }
     let body = match gather(upstream, &mut asked).await {

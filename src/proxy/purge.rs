@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use crate::cache::Key;
 use crate::cache::key::{Class, Parts, path_of};
 use crate::proxy::core::Core;
-use crate::proxy::inbox::CoreMessage;
+use crate::proxy::inbox::{CoreMessage, KeyFilter};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::store::{Effect, Purge, Selection, Unavailable};
@@ -81,7 +81,7 @@ pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Opt
                     && (ignore_query || parts.query == query.as_deref().map(str::as_bytes))
             })
         };
-        let matches: Arc<dyn Fn(&[u8]) -> bool + Send + Sync> = Arc::new(matches);
+        let matches: KeyFilter = Arc::new(matches);
         core.shared.hub.purge_where(|key| matches(key));
         core.tell_all(CoreMessage::DropWhere(matches)).await;
     } else {
@@ -136,7 +136,7 @@ fn is_partitioned(core: &Core, upstream: &Upstream) -> bool {
     upstream.api_key.is_none() || bodies || core.plan().sort_query || upstream.ignore_query
 }
 
-fn matcher(scope: Scope) -> Arc<dyn Fn(&[u8]) -> bool + Send + Sync> {
+fn matcher(scope: Scope) -> KeyFilter {
     Arc::new(move |key| {
         let Some(path) = path_of(key) else { return false };
         match &scope {

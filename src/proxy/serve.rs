@@ -63,10 +63,10 @@ impl Search {
     async fn round(&mut self, client: &impl Downstream) -> Round {
         let core = Rc::clone(&self.core);
         core.drain_inbox();
-        if let Some(entry) = self.local() {
-            if let Some(round) = self.judge(&entry, None, client).await {
-                return round;
-            }
+        if let Some(entry) = self.local()
+            && let Some(round) = self.judge(&entry, None, client).await
+        {
+            return round;
         }
         let key = self.key();
         if self.inquiry.facts.authorization && self.unfit.is_none() {

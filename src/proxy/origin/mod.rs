@@ -129,12 +129,10 @@ impl Connection {
             }
             if !buffer.is_empty() {
                 let parsed = parse_response(&buffer, limits, method);
-                match parsed.map_err(|it| Fault::Invalid(it.as_str()))? {
-                    Some(response) => {
-                        self.input = Bytes::from(buffer).slice(response.head_len..);
-                        return head_of(response, limits, bytes_max);
-                    }
-                    None => {}
+                let parsed = parsed.map_err(|it| Fault::Invalid(it.as_str()))?;
+                if let Some(response) = parsed {
+                    self.input = Bytes::from(buffer).slice(response.head_len..);
+                    return head_of(response, limits, bytes_max);
                 }
             }
             buffer.reserve(HEAD_READ_BYTES);
