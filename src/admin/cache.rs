@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::admin::gathered::extras;
 use crate::admin::reply::Answered;
+use crate::metrics::{CacheSummary, Snapshot};
 use crate::proxy::error::Refusal;
 use crate::proxy::purge::{self, Scope};
 use crate::proxy::{Core, Task};
@@ -10,12 +12,11 @@ use crate::store::Unavailable;
 
 /// The counters since the start.
 pub fn stats(core: &Core) -> Answered {
-    let shared = &core.shared;
-    let body = json!({
-        "entries": shared.ledger.entries(),
-        "size_bytes": shared.ledger.bytes(),
-    });
-    Answered::json(200, &body)
+    let all = Snapshot::of(&core.shared.cells);
+    match serde_json::to_value(CacheSummary::new(&all, &extras(core))) {
+        Ok(value) => Answered::json(200, &value),
+        Err(_) => Answered::text(500, "the statistics could not be written\n"),
+    }
 }
 
 /// Forgets everything.

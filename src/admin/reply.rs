@@ -29,6 +29,11 @@ impl Answered {
         Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), allow: None }
     }
 
+    /// Text of a stated type.
+    pub const fn typed(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status: 200, content_type, body, allow: None }
+    }
+
     /// What the server as a whole takes (RFC 9110 section 9.3.7).
     pub fn options() -> Self {
         Self { status: 204, content_type: "", body: Vec::new(), allow: Some(METHODS) }

@@ -60,6 +60,12 @@ impl Permits {
         })
     }
 
+    /// The bound.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {

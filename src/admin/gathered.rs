@@ -1,0 +1,78 @@
+//! What health, statistics and metrics say beside the cores' cells: gathered from what cores share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::metrics::{Extras, OpExtras, StoreExtras, UpstreamExtras};
+use crate::proxy::Core;
+use crate::store::{Op, StoreStats};
+
+/// Reads it all. Some dozens of atomic loads; no database, no lock that a request would take.
+pub fn extras(core: &Core) -> Extras {
+    let shared = &core.shared;
+    let now = crate::net::mono();
+    let upstreams = shared.plan.settings.upstreams.iter().zip(&shared.breakers);
+    let upstreams = upstreams.zip(&shared.permits).map(|((upstream, breaker), permits)| {
+        let status = breaker.status(now);
+        UpstreamExtras {
+            name: upstream.upstream.to_string().into(),
+            breaker: status.position,
+            failures: status.failures,
+            permits_taken: permits.open() as u64,
+            permits: permits.max() as u64,
+        }
+    });
+    Extras {
+        version: env!("CARGO_PKG_VERSION"),
+        driver: shared.driver.get().copied().unwrap_or("starting"),
+        uptime: now.since(shared.started),
+        l1_entries: shared.ledger.entries(),
+        l1_bytes: shared.ledger.bytes(),
+        l1_bytes_max: shared.ledger.bytes_max(),
+        access_log_dropped: 0,
+        upstreams: upstreams.collect(),
+        store: shared.store.as_ref().map(|it| store(core, it.stats())),
+    }
+}
+
+fn store(core: &Core, stats: &StoreStats) -> StoreExtras {
+    let ops = [(Op::Get, "get"), (Op::Put, "put"), (Op::Purge, "purge"), (Op::Sweep, "sweep")];
+    let ops = ops.map(|(op, word)| {
+        let stats = stats.op(op);
+        OpExtras {
+            op: word,
+            calls: load(&stats.calls),
+            items: load(&stats.items),
+            busy: Duration::from_nanos(load(&stats.nanos)),
+            errors: load(&stats.errors),
+        }
+    });
+    StoreExtras {
+        backend: core.plan().settings.cache.backend.as_str(),
+        reads_unavailable: stats.reads_unavailable().map(|it| it.as_str()),
+        writes_unavailable: stats.writes_unavailable().map(|it| it.as_str()),
+        heartbeat_age: stats.age_of_heartbeat(),
+        queue_depth: load(&stats.queue_depth),
+        put_queue_rows: load(&stats.put_queue_rows),
+        put_queue_bytes: load(&stats.put_queue_bytes),
+        ops: ops.to_vec(),
+        lookups_shed: load(&stats.gets_shed),
+        lookups_unavailable: load(&stats.gets_unavailable),
+        puts_shed: load(&stats.puts_shed),
+        puts_overtaken: load(&stats.puts_overtaken),
+        puts_failed: load(&stats.puts_failed),
+        rows_expired: load(&stats.rows_swept),
+        rows_evicted: load(&stats.rows_evicted),
+        rows_damaged: load(&stats.rows_damaged),
+        files_moved_aside: load(&stats.files_moved_aside),
+        reopened: load(&stats.reopened),
+        remote_purges: load(&stats.remote_purges),
+        panics: load(&stats.panics),
+        rows: load(&stats.rows),
+        bytes: load(&stats.bytes),
+    }
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
