@@ -256,3 +256,6 @@ fn add(cells: &[Cell], index: usize, n: u64) {
 fn cells<const N: usize>() -> [Cell; N] {
     std::array::from_fn(|_| Cell::default())
 }
+
+#[cfg(test)]
+mod tests;
