@@ -168,3 +168,6 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(|_| ()).map_err(|err| StartError::Thread { detail: err.to_string() })
 }
+
+#[cfg(test)]
+mod tests;
