@@ -63,7 +63,11 @@ impl Search {
     async fn round(&mut self, client: &impl Downstream) -> Round {
         let core = Rc::clone(&self.core);
         core.drain_inbox();
-        if let Some(entry) = self.local()
+        let local = self.local();
+        if local.is_none() {
+            core.cells.inc(Counter::L1Misses);
+        }
+        if let Some(entry) = local
             && let Some(round) = self.judge(&entry, None, client).await
         {
             return round;
