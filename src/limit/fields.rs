@@ -6,10 +6,10 @@
 //! RateLimit: "ip";r=9;t=1
 //! ```
 //!
-//! The policy states the sustained rate: `q` requests in `w` = 60 seconds. `r` is what may follow at
-//! once, at most the burst; `t` the seconds until the whole burst is back, or, when refused, until
-//! the next request is admitted. Values go into the caller's buffer; nothing is allocated beyond
-//! that buffer's growth.
+//! The policy states the sustained rate: `q` requests in `w` = 60 seconds. `r` is what may follow
+//! at once, at most the burst; `t` the seconds until the whole burst is back, or, when refused,
+//! until the next request is admitted. Values go into the caller's buffer; nothing is allocated
+//! beyond that buffer's growth.
 
 use std::time::Duration;
 
