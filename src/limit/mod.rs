@@ -6,7 +6,6 @@
 //! * [`Limiter`]: GCRA in a fixed table of cells, shared by all cores, lock-free (`limiter.rs`; the
 //!   protocol that keeps one identity in one cell is in `bucket.rs`, the arithmetic in `cell.rs`);
 //! * [`identity`]: what is limited: the client's address, found behind trusted proxies, or its key;
-//! * [`keys`]: which client keys are known, and secrets compared in constant time;
 //! * [`proxy_protocol`]: another way in which a trusted proxy states the client's address;
 //! * [`fields`]: what the client is told: `RateLimit`, `RateLimit-Policy`, `Retry-After`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -16,12 +15,10 @@ mod bucket;
 mod cell;
 pub mod fields;
 pub mod identity;
-pub mod keys;
 pub mod limiter;
 pub mod proxy_protocol;
 pub mod quota;
 
 pub use identity::{Kind, TrustedProxies};
-pub use keys::{ClientKeys, KeyId, Secret};
 pub use limiter::{Ask, Both, Limiter, Standing, Verdict};
 pub use quota::{Quota, QuotaFault};

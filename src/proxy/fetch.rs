@@ -13,6 +13,7 @@ use crate::cache::{
     Entry, Facts, Keep, Reason, is_error, selects, stale_on_error, storable, update,
 };
 use crate::http::hop;
+use crate::metrics::Counter;
 use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
@@ -208,6 +209,7 @@ impl Fetch {
                 Err(fault) => self.broken(lead, asked, fault),
             };
         }
+        self.core.cells.inc(Counter::Uncacheable);
         lead.detach(crate::net::mono().plus(SOLO_SPAN));
         if lead.flight().is_deserted() {
             return;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::cache::Key;
 use crate::cache::key::{Class, Parts, path_of};
+use crate::metrics::Counter;
 use crate::proxy::core::Core;
 use crate::proxy::inbox::{CoreMessage, KeyFilter};
 use crate::proxy::keyed::Keyed;
@@ -127,6 +128,7 @@ pub fn row_path(upstream: &Upstream, path: &str, query: Option<&str>) -> String 
 }
 
 fn begin(core: &Core) {
+    core.cells.inc(Counter::Purges);
     core.shared.epoch.fetch_add(1, Ordering::AcqRel);
 }
 

@@ -12,6 +12,7 @@
 mod accept;
 mod core_thread;
 mod h1;
+mod janitor;
 mod start;
 mod watch;
 
