@@ -80,7 +80,8 @@ impl<'b> Target<'b> {
 /// A target and the authority that it names, if any.
 pub(super) struct Parsed<'b> {
     pub(super) target: Target<'b>,
-    pub(super) authority: Option<(Authority<'b>, &'b [u8], Scheme)>,
+    /// Valid.
+    pub(super) authority: Option<(&'b [u8], Scheme)>,
 }
 
 /// Reads a target of visible ASCII bytes without `#`.
@@ -89,18 +90,23 @@ pub(super) fn parse_target<'b>(
     method: &Method,
     text: &'b [u8],
 ) -> Result<Parsed<'b>, RequestFault> {
+    if text.first() == Some(&b'/') && *method != Method::Connect {
+        let (path, query) = split_query(text);
+        return Ok(Parsed { target: Target::Origin { path, query }, authority: None });
+    }
+    parse_other_form(method, text)
+}
+
+#[cold]
+fn parse_other_form<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, RequestFault> {
     debug_assert!(text.iter().all(|b| b.is_ascii_graphic() && *b != b'#'));
     if *method == Method::Connect {
-        let authority = Authority::parse(text).filter(Authority::has_port);
-        let authority = authority.ok_or(RequestFault::BadTargetForm)?;
-        let named = Some((authority, text, Scheme::Https));
-        return Ok(Parsed { target: Target::Authority(text), authority: named });
+        let named = Authority::parse(text).filter(Authority::has_port);
+        named.ok_or(RequestFault::BadTargetForm)?;
+        let authority = Some((text, Scheme::Https));
+        return Ok(Parsed { target: Target::Authority(text), authority });
     }
     match text {
-        [b'/', ..] => {
-            let (path, query) = split_query(text);
-            Ok(Parsed { target: Target::Origin { path, query }, authority: None })
-        }
         b"*" if *method == Method::Options => {
             Ok(Parsed { target: Target::Asterisk, authority: None })
         }
@@ -121,8 +127,10 @@ fn parse_absolute<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, Req
     };
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).ok_or(RequestFault::BadTargetForm)?;
-    let parsed = Authority::parse(authority).ok_or(RequestFault::BadTargetAuthority)?;
-    let named = Some((parsed, authority, scheme));
+    if !Authority::is_valid(authority) {
+        return Err(RequestFault::BadTargetAuthority);
+    }
+    let named = Some((authority, scheme));
     if rest.is_empty() && *method == Method::Options {
         return Ok(Parsed { target: Target::Asterisk, authority: named });
     }
