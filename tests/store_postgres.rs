@@ -445,6 +445,36 @@ fn cleared_rows_are_removed_in_the_background() {
     desk.end();
 }
 
+#[test]
+fn a_full_disk_drops_puts_and_serves_lookups() {
+    let Some(database) = cluster::own_cluster() else { return };
+    let Some(disk) = database.cluster.small_disk() else {
+        eprintln!("not allowed to mount: nothing was tested");
+        return;
+    };
+    let mut other = database.connect();
+    let space = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display());
+    other.batch_execute(&space).unwrap();
+    other.batch_execute("CREATE DATABASE small TABLESPACE small").unwrap();
+    let desk = start(&settings(database.dsn().replace(&database.name, "small")));
+    works(&desk);
+    desk.put(row(1, "/a"));
+    desk.flush();
+    let filler = disk.path().join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    eventually("it is known", || {
+        (2..100).for_each(|name| desk.put(sized_row(name, "/a", 50_000)));
+        desk.flush();
+        desk.handle.stats().writes_unavailable() == Some(Unavailable::DiskFull)
+    });
+    assert_eq!(desk.find(1), Some(row(1, "/a")));
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    works(&desk);
+    desk.end();
+}
+
 /// Certificates made by the `openssl` tool; none without it.
 fn with_tls(database: &Database) -> Option<(tempfile::TempDir, std::path::PathBuf)> {
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 /// A running cluster.
 pub struct Cluster {
@@ -156,6 +155,21 @@ impl Cluster {
         self.folder.join("data")
     }
 
+    /// A file system of 32 MiB that the server may use; none without the right to mount.
+    pub fn small_disk(&self) -> Option<SmallDisk> {
+        let path = self.folder.join("small");
+        fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m", "none"]).arg(&path).stderr(Stdio::null());
+        if !mount.status().is_ok_and(|it| it.success()) {
+            return None;
+        }
+        if let Some((user, group)) = other_user() {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
+        Some(SmallDisk(path))
+    }
+
     /// Makes a file that the server can read, as it demands it for a key.
     pub fn give(&self, file: &Path) {
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
@@ -174,6 +188,21 @@ impl Cluster {
         let mut client = postgres::Client::connect(&self.dsn("postgres"), postgres::NoTls).unwrap();
         client.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         Database { cluster: self, name }
+    }
+}
+
+/// A mounted file system, until dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
 
@@ -216,6 +245,3 @@ fn binaries() -> Option<PathBuf> {
     }
     folders.into_iter().find(|it| it.join("initdb").exists() && it.join("pg_ctl").exists())
 }
-
-/// A pause between two looks at something that another process does.
-pub const PAUSE: Duration = Duration::from_millis(10);
