@@ -20,6 +20,8 @@ use crate::metrics::extras::Extras;
 use crate::metrics::snapshot::Snapshot;
 use crate::metrics::table::{COUNTERS, Derived, GAUGES, Shared, Stored};
 
+#[cfg(test)]
+mod deploy;
 mod samples;
 mod sink;
 #[cfg(test)]
