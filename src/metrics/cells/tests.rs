@@ -145,6 +145,7 @@ fn the_worst_lag_fades() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // Two threads are what it is about.
 fn a_reader_sees_numbers_grow_and_never_an_invented_one() {
     let cells = Arc::new(CoreCells::new());
     let done = Arc::new(AtomicBool::new(false));
@@ -225,7 +226,10 @@ proptest! {
             let (result, bytes) = (CacheResult::ALL[*result], u64::from(*bytes));
             match core {
                 0 => cells.on_hit(&method, *status, result, bytes),
-                1 => cells.on_response(&method, *status, result, Duration::from_nanos(bytes), bytes),
+                1 => {
+                    let took = Duration::from_nanos(bytes);
+                    cells.on_response(&method, *status, result, took, bytes);
+                }
                 _ => cells.on_refusal(*status),
             }
             if *core < 2 {

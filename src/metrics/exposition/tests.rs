@@ -10,25 +10,27 @@ use crate::metrics::table::{Counter, Kind, Row, Unit, rows};
 
 /// What a scraper reads.
 #[derive(Debug, Default)]
-struct Families {
+pub(super) struct Families {
     /// Name, kind and help in the order of the text.
     heads: Vec<(String, String, String)>,
-    samples: Vec<Sample>,
+    pub(super) samples: Vec<Sample>,
 }
 
 #[derive(Debug)]
-struct Sample {
+pub(super) struct Sample {
     /// The family it stands under.
     family: usize,
-    name: String,
+    pub(super) name: String,
     /// As written between the braces.
-    labels: Vec<(String, String)>,
+    pub(super) labels: Vec<(String, String)>,
     value: f64,
 }
 
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
 impl Families {
     /// Reads either format, strictly: a head before each family's samples, nothing unknown.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut all = Self::default();
         assert!(text.ends_with('\n'));
         let mut lines = text.lines().peekable();
@@ -51,7 +53,7 @@ impl Families {
         all
     }
 
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    fn value(&self, name: &str, labels: Labels<'_>) -> f64 {
         let same = |sample: &&Sample| {
             sample.name == name
                 && sample.labels.len() == labels.len()
@@ -108,7 +110,7 @@ impl Sample {
     }
 }
 
-fn extras() -> Extras {
+pub(super) fn extras() -> Extras {
     let upstream = |name: &str, breaker| UpstreamExtras {
         name: name.into(),
         breaker,
@@ -141,7 +143,7 @@ fn extras() -> Extras {
 }
 
 /// Two cores with something in every kind of cell.
-fn cores() -> Vec<Arc<CoreCells>> {
+pub(super) fn cores() -> Vec<Arc<CoreCells>> {
     let cores = [CoreCells::new(), CoreCells::new()];
     for core in &cores {
         for counter in Counter::ALL {
@@ -284,7 +286,7 @@ fn both_formats_tell_the_same_numbers() {
 fn buckets_are_cumulative_and_end_with_all() {
     for (_, text) in both() {
         let families = Families::parse(&text);
-        let mut series: BTreeMap<(String, Option<String>), Vec<(f64, f64)>> = BTreeMap::new();
+        let mut series: BTreeMap<_, Vec<(f64, f64)>> = BTreeMap::new();
         for sample in families.samples.iter().filter(|it| it.name.ends_with("_bucket")) {
             let bound = match sample.label("le").unwrap() {
                 "+Inf" => f64::INFINITY,
@@ -309,7 +311,7 @@ fn buckets_are_cumulative_and_end_with_all() {
 #[test]
 fn numbers_of_all_cores_are_added_up() {
     let families = Families::parse(&render(&cores(), extras(), Format::Classic));
-    let rows: &[(&str, &[(&str, &str)], f64)] = &[
+    let rows: &[(&str, Labels<'_>, f64)] = &[
         (
             "apiproxyd_requests_total",
             &[("method", "GET"), ("status_class", "2xx"), ("cache", "hit")],
