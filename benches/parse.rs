@@ -5,6 +5,8 @@
 //! second in the same run. `cargo bench --bench parse` measures and prints the ratios;
 //! `cargo test --benches` runs each case once.
 
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;

@@ -80,7 +80,7 @@ pub(super) fn is_persistent(known: &Known<'_>, lines: &[Line<'_>], version: Vers
 /// `section` is what the lines were parsed from, up to the end of the head. A value is followed by
 /// optional white space and then by its line's end, and `httparse` accepts CR only before LF: one
 /// look at the byte there tells CRLF from LF.
-#[inline]
+#[inline(always)]
 pub(super) fn classify<'h>(
     section: &[u8],
     lines: &[Line<'_>],

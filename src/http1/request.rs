@@ -14,7 +14,7 @@ use crate::http1::fault::RequestFault;
 use crate::http1::framing::{Coding, classify, is_persistent, parse_coding, parse_content_length};
 use crate::http1::known::{Firsts, Known, Mask, Name};
 use crate::http1::scan::{EMPTY_LINES_MAX, RequestParts, Verdict, scan_request};
-use crate::http1::target::{Scheme, Target, parse_target};
+use crate::http1::target::{Scheme, Target, parse_target, split_query};
 use crate::http1::{FIELDS_MAX, Limits, Line, METHOD_BYTES_MAX};
 
 /// A valid request head, borrowed from the read buffer.
@@ -133,10 +133,11 @@ pub fn parse_request<'h, 'b>(
     };
     // What `httparse` lets pass in the request line: UTF-8 and `#` in the target, a bare LF.
     let line_end = rest.get(method.len() + target.len() + b"  HTTP/1.1".len());
+    let kinds = target_kinds(target.as_bytes());
     let clean = line_end == Some(&b'\r')
         && method.len() <= METHOD_BYTES_MAX
         && target.len() <= limits.target_bytes_max
-        && is_clean_target(target.as_bytes());
+        && kinds & ODD_BYTE == 0;
     let head = rest.get(..end).unwrap_or_default();
     let known = if clean { classify(head, raw.headers, limits, first) } else { None };
     let Some(known) = known else {
@@ -144,7 +145,9 @@ pub fn parse_request<'h, 'b>(
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let head_len = view.len() - rest.len() + end;
-    let head = Head { method: method.as_bytes(), target: target.as_bytes(), version, head_len };
+    let has_query = kinds & QUERY_BYTE != 0;
+    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let head = Head { method, target, has_query, version, head_len };
     judge(&head, raw.headers, known)
 }
 
@@ -160,15 +163,26 @@ pub fn worth_parsing(buf: &[u8], seen: usize) -> bool {
     doubled || buf.get(seen..).is_none_or(|new| memchr(b'\n', new).is_some())
 }
 
-/// Neither non-ASCII nor `#`; `httparse` refused the rest. Without a branch for each byte.
+/// What bytes there are in a target, of those that `httparse` lets pass. Vectorised: no branch for
+/// each byte, and no search for a query where there is none.
 #[inline]
-fn is_clean_target(target: &[u8]) -> bool {
-    !target.iter().fold(false, |odd, byte| odd | !byte.is_ascii() | (*byte == b'#'))
+fn target_kinds(target: &[u8]) -> u8 {
+    target.iter().fold(0, |kinds, byte| {
+        let odd = u8::from(!byte.is_ascii()) | u8::from(*byte == b'#');
+        kinds | odd | (u8::from(*byte == b'?') << 1)
+    })
 }
+
+/// Non-ASCII or `#`.
+const ODD_BYTE: u8 = 1;
+const QUERY_BYTE: u8 = 2;
 
 /// What follows at most two empty lines; `None` when that again is a line end, or nothing at all.
 #[inline]
 fn skip_empty_lines(view: &[u8]) -> Option<&[u8]> {
+    if view.first().is_some_and(|byte| *byte > b'\r') {
+        return Some(view);
+    }
     let mut rest = view;
     for _ in 0..EMPTY_LINES_MAX {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
@@ -217,6 +231,7 @@ fn parse_later_version<'h, 'b>(
     let head = Head {
         method: view.get(parts.method.0..parts.method.1)?,
         target: view.get(parts.target.0..parts.target.1)?,
+        has_query: true,
         version: Version::Http11,
         head_len: parts.end,
     };
@@ -240,18 +255,51 @@ fn name_fault(view: &[u8], limits: &Limits) -> RequestFault {
 struct Head<'b> {
     method: &'b [u8],
     target: &'b [u8],
+    /// Whether a `?` may be in the target.
+    has_query: bool,
     version: Version,
     head_len: usize,
 }
 
-/// Decides what the lines mean together. Inlined, so that the request is built where it is returned:
-/// copying it costs a tenth of a short parse.
+/// Decides what the lines mean together.
 #[inline(always)]
 fn judge<'h, 'b>(head: &Head<'b>, lines: &'h [Line<'b>], known: Known<'h>) -> Outcome<'h, 'b> {
-    let method = Method::from_bytes(head.method).ok_or(RequestFault::BadMethod)?;
+    let method = match head.method {
+        b"GET" => Method::Get,
+        other => Method::from_bytes(other).ok_or(RequestFault::BadMethod)?,
+    };
+    if head.target.first() == Some(&b'/') && method != Method::Connect {
+        let split = if head.has_query { split_query(head.target) } else { (head.target, None) };
+        let (path, query) = split;
+        return conclude(head, lines, known, method, Target::Origin { path, query }, None);
+    }
+    judge_other_form(head, lines, known, method)
+}
+
+#[cold]
+fn judge_other_form<'h, 'b>(
+    head: &Head<'b>,
+    lines: &'h [Line<'b>],
+    known: Known<'h>,
+    method: Method,
+) -> Outcome<'h, 'b> {
     let parsed = parse_target(&method, head.target)?;
+    conclude(head, lines, known, method, parsed.target, parsed.authority)
+}
+
+/// All that follows the target. Inlined twice, so that in the usual case the request is built where
+/// it is returned: moving its parts around costs more than judging them.
+#[inline(always)]
+fn conclude<'h, 'b>(
+    head: &Head<'b>,
+    lines: &'h [Line<'b>],
+    known: Known<'h>,
+    method: Method,
+    target: Target<'b>,
+    named: Option<(&'b [u8], Scheme)>,
+) -> Outcome<'h, 'b> {
     let host = judge_host(&known, lines, head.version)?;
-    let authority = match parsed.authority {
+    let authority = match named {
         Some((named, scheme)) => {
             // HTTP/1.0 may leave Host out.
             if !host.is_empty() && !is_same_authority(named, host, scheme) {
@@ -272,7 +320,7 @@ fn judge<'h, 'b>(head: &Head<'b>, lines: &'h [Line<'b>], known: Known<'h>) -> Ou
     debug_assert!(head.version != Version::Http11 || !authority.is_empty());
     Ok(Some(Request {
         method,
-        target: parsed.target,
+        target,
         version: head.version,
         authority,
         fields: lines,

@@ -84,21 +84,11 @@ pub(super) struct Parsed<'b> {
     pub(super) authority: Option<(&'b [u8], Scheme)>,
 }
 
-/// Reads a target of visible ASCII bytes without `#`.
-#[inline]
+/// Reads a target of visible ASCII bytes without `#` that is not in origin-form.
 pub(super) fn parse_target<'b>(
     method: &Method,
     text: &'b [u8],
 ) -> Result<Parsed<'b>, RequestFault> {
-    if text.first() == Some(&b'/') && *method != Method::Connect {
-        let (path, query) = split_query(text);
-        return Ok(Parsed { target: Target::Origin { path, query }, authority: None });
-    }
-    parse_other_form(method, text)
-}
-
-#[cold]
-fn parse_other_form<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, RequestFault> {
     debug_assert!(text.iter().all(|b| b.is_ascii_graphic() && *b != b'#'));
     if *method == Method::Connect {
         let named = Authority::parse(text).filter(Authority::has_port);
@@ -139,8 +129,9 @@ fn parse_absolute<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, Req
     Ok(Parsed { target: Target::Absolute { scheme, authority, path, query }, authority: named })
 }
 
+/// Path and query.
 #[inline]
-fn split_query(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(super) fn split_query(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b'?', text).and_then(|at| text.split_at_checked(at)) {
         Some((path, query)) => (path, query.get(1..)),
         None => (text, None),
