@@ -22,7 +22,7 @@ use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
-use crate::proxy::origin::{Body, Connection, Purpose};
+use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
 use crate::proxy::purge;
 
 /// A fetch.
@@ -156,17 +156,17 @@ impl Fetch {
         }
     }
 
-    /// A storable answer: small ones whole, large ones readable while they arrive.
+    /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-        if small {
-            let body = self.gather(&mut asked).await;
-            return match body {
-                Ok(body) => self.kept(lead, asked, facts, body),
-                Err(fault) => self.broken(lead, asked, fault),
-            };
-        }
+        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+            Ok(AtHand::Whole(chunks)) => {
+                return self.kept(lead, asked, facts, chunks.concat().into());
+            }
+            Ok(AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::All);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         let worth = facts.is_worth_waiting_for();
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, worth, None)));
         match self.pump(&mut asked, &body).await {
