@@ -24,6 +24,7 @@ use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
 use crate::proxy::purge;
+use crate::proxy::race::{First, race};
 
 /// A fetch.
 pub struct Fetch {
@@ -266,9 +267,10 @@ impl Fetch {
     /// Moves the body into `body` until its end, or until nobody reads it any more.
     async fn pump(&self, asked: &mut Asked, body: &Growing) -> Result<(), Fault> {
         while body.room().await {
-            match self.next(asked).await? {
-                Some(chunk) => body.push(chunk),
-                None => return Ok(()),
+            match race(self.next(asked), body.deserted()).await {
+                First::Left(Ok(Some(chunk))) => body.push(chunk),
+                First::Left(Ok(None)) | First::Right(()) => return Ok(()),
+                First::Left(Err(fault)) => return Err(fault),
             }
         }
         Ok(())

@@ -150,6 +150,19 @@ impl Growing {
         .await
     }
 
+    /// Waits until the one reader of a passing body has left; for ever where all is kept.
+    pub async fn deserted(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.abandoned {
+                return Poll::Ready(());
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// The reader of a passing body leaves; the writer learns it from [`Growing::room`].
     pub fn abandon(&self) {
         let mut state = self.lock();
