@@ -29,7 +29,8 @@ fn check(bench: &mut Criterion) {
     for (name, identities, quota) in [
         ("known/one/admitted", 1, quota(20_000_000, 1_000_000)),
         ("known/one/rejected", 1, quota(60, 10)),
-        ("known/100000", 100_000, quota(60, 10)),
+        ("known/100000/admitted", 100_000, quota(600, 10)),
+        ("known/100000/rejected", 100_000, quota(6, 10)),
     ] {
         let (limiter, hashes) = (Limiter::default(), hashes(identities));
         let mut now = Mono::from_nanos(1 << 40);
@@ -37,7 +38,7 @@ fn check(bench: &mut Criterion) {
         let mut admitted = 0_u64;
         group.bench_function(name, |timer| {
             timer.iter(|| {
-                now = now.plus(Duration::from_nanos(100));
+                now = now.plus(Duration::from_nanos(3_000));
                 let hash = turns.next().copied().unwrap_or_default();
                 let verdict = limiter.check(black_box(hash), &quota, now);
                 admitted += u64::from(matches!(verdict, Verdict::Admitted(_)));
@@ -64,7 +65,7 @@ fn check(bench: &mut Criterion) {
     let (ip, key) = (ask(Kind::Address, seed.hash(b"ip")), ask(Kind::Key, seed.hash(b"key")));
     group.bench_function("both", |timer| {
         timer.iter(|| {
-            now = now.plus(Duration::from_nanos(100));
+            now = now.plus(Duration::from_nanos(3_000));
             limiter.check_both(black_box(ip), black_box(key), now)
         });
     });

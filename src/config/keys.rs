@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use sha2::{Digest, Sha256};
 
 use crate::config::decode::{Decode, Scope, Wrong};
@@ -51,9 +52,7 @@ impl ClientKeys {
     #[must_use]
     pub fn find(&self, presented: &[u8]) -> Option<&ClientKey> {
         let digest = Sha256::digest(presented);
-        let equal = |key: &ClientKey| {
-            key.digest.iter().zip(&digest).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
-        };
+        let equal = |key: &ClientKey| verify_slices_are_equal(&key.digest, &digest).is_ok();
         let mut found = None;
         for key in &self.0 {
             if equal(key) {

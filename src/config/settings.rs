@@ -82,7 +82,7 @@ group! {
         max_connections: usize = whole(65_536, 1, 16_777_216)
             .memory("at most 1.5 KiB for an idle one"),
             "Connections of the process; past it, accept waits.";
-        max_header_count: usize = whole(100, 1, 4_096), "Fields in a request head, else 431.";
+        max_header_count: usize = whole(100, 1, 128), "Fields in a request head, else 431.";
         shutdown_timeout: Duration = seconds(30, 0),
             "How long a stop waits for exchanges under way.";
     }

@@ -3,7 +3,7 @@
 
 use crate::http::Version;
 use crate::http::fields::is_token_byte;
-use crate::http1::known::{Known, Name};
+use crate::http1::known::{Firsts, Known, Name, Noting, is_word};
 use crate::http1::{Limits, Line};
 
 /// What Transfer-Encoding says.
@@ -31,7 +31,7 @@ pub(super) fn parse_content_length(value: &[u8]) -> Option<u64> {
 
 /// Reads all Transfer-Encoding lines (RFC 9112 section 6.1). Empty list elements, which a recipient
 /// may skip elsewhere, make it [`Coding::Bad`] here.
-pub(super) fn parse_coding(known: &Known, lines: &[Line<'_>]) -> Coding {
+pub(super) fn parse_coding(known: &Known<'_>, lines: &[Line<'_>]) -> Coding {
     let mut values = known.values(Name::TransferEncoding, lines);
     let (first, more) = (values.next().unwrap_or_default(), values.next().is_some());
     if !more && first.eq_ignore_ascii_case(b"chunked") {
@@ -57,7 +57,13 @@ pub(super) fn parse_coding(known: &Known, lines: &[Line<'_>]) -> Coding {
 
 /// Whether the connection outlives the exchange (RFC 9112 section 9.3). Tokens of all Connection
 /// lines count, in any case.
-pub(super) fn is_persistent(known: &Known, lines: &[Line<'_>], version: Version) -> bool {
+pub(super) fn is_persistent(known: &Known<'_>, lines: &[Line<'_>], version: Version) -> bool {
+    if !known.repeated(Name::Connection) {
+        let value = known.value(Name::Connection, lines).unwrap_or_default();
+        if value.is_empty() || is_word(value, b"keep-alive") {
+            return version != Version::Http10 || !value.is_empty();
+        }
+    }
     let (mut close, mut keep_alive) = (false, false);
     for value in known.values(Name::Connection, lines) {
         for option in value.split(|b| *b == b',').map(trim_ows) {
@@ -68,16 +74,21 @@ pub(super) fn is_persistent(known: &Known, lines: &[Line<'_>], version: Version)
     !close && (version != Version::Http10 || keep_alive)
 }
 
-/// Adds the known names among `lines` to the result; `None` when a line of the section is longer
-/// than the limit or ended by anything but CRLF, which `httparse` lets pass.
+/// The known names among `lines`. `None` when a line of the section is longer than the limit or
+/// ended by anything but CRLF, which `httparse` lets pass.
 ///
 /// `section` is what the lines were parsed from, up to the end of the head. A value is followed by
 /// optional white space and then by its line's end, and `httparse` accepts CR only before LF: one
 /// look at the byte there tells CRLF from LF.
-#[inline]
-pub(super) fn classify(section: &[u8], lines: &[Line<'_>], limits: &Limits) -> Option<Known> {
+#[inline(always)]
+pub(super) fn classify<'h>(
+    section: &[u8],
+    lines: &[Line<'_>],
+    limits: &Limits,
+    first: &'h mut Firsts,
+) -> Option<Known<'h>> {
     let base = section.as_ptr().addr();
-    let mut known = Known::default();
+    let mut noting = Noting::new(first);
     for (index, line) in lines.iter().enumerate() {
         let start = line.name.as_ptr().addr().wrapping_sub(base);
         let mut end = line.value.as_ptr().addr().wrapping_sub(base) + line.value.len();
@@ -88,11 +99,11 @@ pub(super) fn classify(section: &[u8], lines: &[Line<'_>], limits: &Limits) -> O
             return None;
         }
         if let Some(name) = Name::of(line.name.as_bytes()) {
-            known.note(name, index);
+            noting.note(name, index);
         }
     }
     // The empty line: its LF is the last byte.
-    (section.iter().nth_back(1) == Some(&b'\r')).then_some(known)
+    (section.iter().nth_back(1) == Some(&b'\r')).then(|| noting.finish())
 }
 
 /// Without SP and HTAB at both ends (RFC 9110 section 5.6.3).

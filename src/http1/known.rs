@@ -105,44 +105,79 @@ impl Mask {
     }
 }
 
-/// The known fields of one head.
+/// The known fields of one head. Small and cheap to copy: the table of indices stays with the
+/// slots of the parse.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
-    present: u64,
-    repeated: u64,
-    /// Index of the first line of each name; meaningless where `present` has no bit.
-    first: [u8; Name::ALL.len()],
+pub struct Known<'h> {
+    sets: Sets,
+    first: &'h Firsts,
 }
 
-impl Default for Known {
-    fn default() -> Self {
-        Self { present: 0, repeated: 0, first: [0; Name::ALL.len()] }
+/// Index of the first line of each name; meaningless for one that is not present.
+pub(super) type Firsts = [u8; Name::ALL.len()];
+
+/// Notes names, line by line.
+pub(super) struct Noting<'h> {
+    sets: Sets,
+    first: &'h mut Firsts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sets {
+    present: u64,
+    repeated: u64,
+}
+
+impl<'h> Noting<'h> {
+    #[inline]
+    pub(super) fn new(first: &'h mut Firsts) -> Self {
+        Self { sets: Sets { present: 0, repeated: 0 }, first }
+    }
+
+    /// Notes that line `index` is named `name`.
+    #[inline]
+    pub(super) fn note(&mut self, name: Name, index: usize) {
+        let bit = 1 << name as u8;
+        if self.sets.present & bit != 0 {
+            self.sets.repeated |= bit;
+            return;
+        }
+        self.sets.present |= bit;
+        if let (Some(first), Ok(index)) = (self.first.get_mut(name as usize), u8::try_from(index)) {
+            *first = index;
+        }
+    }
+
+    /// What was noted.
+    #[inline]
+    pub(super) fn finish(self) -> Known<'h> {
+        Known { sets: self.sets, first: self.first }
     }
 }
 
-impl Known {
+impl Known<'_> {
     /// Whether there is a field of that name.
     #[must_use]
     pub const fn has(&self, name: Name) -> bool {
-        self.present & (1 << name as u8) != 0
+        self.sets.present & (1 << name as u8) != 0
     }
 
     /// Whether there is a field of any of these names. One AND.
     #[must_use]
     pub const fn any(&self, mask: Mask) -> bool {
-        self.present & mask.0 != 0
+        self.sets.present & mask.0 != 0
     }
 
     /// Whether there is more than one line of that name.
     #[must_use]
     pub const fn repeated(&self, name: Name) -> bool {
-        self.repeated & (1 << name as u8) != 0
+        self.sets.repeated & (1 << name as u8) != 0
     }
 
     /// Whether there is more than one line of any of these names.
     #[must_use]
     pub const fn any_repeated(&self, mask: Mask) -> bool {
-        self.repeated & mask.0 != 0
+        self.sets.repeated & mask.0 != 0
     }
 
     /// The value of the first line of that name. `lines` must be those of the same head.
@@ -170,29 +205,16 @@ impl Known {
             .filter(move |line| line.name.eq_ignore_ascii_case(name.as_str()))
             .map(|line| line.value)
     }
-
-    /// Notes that line `index` is named `name`.
-    #[inline]
-    pub(super) fn note(&mut self, name: Name, index: usize) {
-        let bit = 1 << name as u8;
-        if self.present & bit == 0 {
-            self.present |= bit;
-            if let (Some(first), Ok(index)) =
-                (self.first.get_mut(name as usize), u8::try_from(index))
-            {
-                *first = index;
-            }
-        } else {
-            self.repeated |= bit;
-        }
-    }
 }
+
+/// Not an array: its comparison would go through memory, which costs more than the rest.
+type Words = (u64, u64, u64);
 
 #[derive(Clone, Copy)]
 struct Entry {
     name: Option<Name>,
     len: usize,
-    words: [u64; 3],
+    words: Words,
 }
 
 /// The hash is perfect for [`Name::ALL`]; [`build_table`] fails the build should it no longer be.
@@ -201,11 +223,19 @@ const fn slot(len: usize, first: u8, last: u8) -> usize {
     (len + (first | FOLD) as usize * 71 + (last | FOLD) as usize) % TABLE_LEN
 }
 
-/// The first 24 bytes in lower case. Names of one length, at most 24, have equal words exactly
-/// when they are equal without case: in a token no byte other than the two cases of a letter, `-`
-/// or a digit folds to that letter, `-` or digit.
+/// Whether `value`, free of control bytes, is `word` in any case. `word` is made of letters,
+/// digits and `-`, in lower case, of at most 24 bytes.
 #[inline]
-const fn words(name: &[u8]) -> [u64; 3] {
+pub(super) fn is_word(value: &[u8], word: &'static [u8]) -> bool {
+    debug_assert!(word.len() <= 24);
+    value.len() == word.len() && words(value) == words(word)
+}
+
+/// At most 24 bytes in lower case. Texts of one length have equal words exactly when they are
+/// equal without case: in a token or a field value no byte other than the two cases of a letter,
+/// `-` or a digit folds to that letter, `-` or digit.
+#[inline]
+const fn words(name: &[u8]) -> Words {
     if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
         let (head, tail) = (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
         let middle = match name.split_at_checked(8) {
@@ -215,19 +245,23 @@ const fn words(name: &[u8]) -> [u64; 3] {
             },
             _ => 0,
         };
-        return [head | FOLD_WORD, middle | FOLD_WORD, tail | FOLD_WORD];
+        return (head | FOLD_WORD, middle | FOLD_WORD, tail | FOLD_WORD);
+    }
+    if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        let (head, tail) = (u32::from_le_bytes(*head), u32::from_le_bytes(*tail));
+        return (head as u64 | FOLD_WORD, tail as u64 | FOLD_WORD, FOLD_WORD);
     }
     let (mut word, mut rest) = (0, name);
     while let Some((byte, after)) = rest.split_first() {
-        word = word << 8 | (*byte | FOLD) as u64;
+        word = word << 8 | *byte as u64;
         rest = after;
     }
-    [word, FOLD_WORD, FOLD_WORD]
+    (word | FOLD_WORD, FOLD_WORD, FOLD_WORD)
 }
 
 #[allow(clippy::indexing_slicing, reason = "evaluated at compile time only")]
 const fn build_table() -> [Entry; TABLE_LEN] {
-    let mut table = [Entry { name: None, len: 0, words: [0; 3] }; TABLE_LEN];
+    let mut table = [Entry { name: None, len: 0, words: (0, 0, 0) }; TABLE_LEN];
     let mut i = 0;
     while i < Name::ALL.len() {
         let name = Name::ALL[i];
@@ -289,12 +323,14 @@ mod tests {
     fn the_first_line_of_a_name_and_its_repetition_are_noted() {
         let line = |name, value| Line { name, value };
         let lines = [line("A", b"0"), line("Range", b"1"), line("b", b""), line("RANGE", b"2")];
-        let mut known = Known::default();
+        let mut first = [0; Name::ALL.len()];
+        let mut noting = Noting::new(&mut first);
         for (index, line) in lines.iter().enumerate() {
             if let Some(name) = Name::of(line.name.as_bytes()) {
-                known.note(name, index);
+                noting.note(name, index);
             }
         }
+        let known = noting.finish();
         assert!(known.has(Name::Range) && known.repeated(Name::Range));
         assert_eq!(known.value(Name::Range, &lines), Some(&b"1"[..]));
         let values: Vec<_> = known.values(Name::Range, &lines).collect();

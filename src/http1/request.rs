@@ -12,9 +12,9 @@ use crate::http::{Fields, Method, Version};
 use crate::http1::authority::Authority;
 use crate::http1::fault::RequestFault;
 use crate::http1::framing::{Coding, classify, is_persistent, parse_coding, parse_content_length};
-use crate::http1::known::{Known, Mask, Name};
+use crate::http1::known::{Firsts, Known, Mask, Name};
 use crate::http1::scan::{EMPTY_LINES_MAX, RequestParts, Verdict, scan_request};
-use crate::http1::target::{Target, parse_target};
+use crate::http1::target::{Scheme, Target, parse_target, split_query};
 use crate::http1::{FIELDS_MAX, Limits, Line, METHOD_BYTES_MAX};
 
 /// A valid request head, borrowed from the read buffer.
@@ -33,7 +33,7 @@ pub struct Request<'h, 'b> {
     /// nor white space at their ends.
     pub fields: &'h [Line<'b>],
     /// Which known fields are among them.
-    pub known: Known,
+    pub known: Known<'h>,
     /// How the body is delimited.
     pub body: BodyLength,
     /// Whether the client lets the connection live on (RFC 9112 section 9.3).
@@ -59,6 +59,7 @@ pub enum BodyLength {
 /// Scratch for one parse. Making it costs nothing: the slots start uninitialised.
 pub struct Slots<'b> {
     lines: [MaybeUninit<Line<'b>>; FIELDS_MAX],
+    first: Firsts,
     /// For versions 1.2 to 1.9 only, which `httparse` does not take.
     spare: Vec<Line<'b>>,
 }
@@ -68,7 +69,8 @@ impl Slots<'_> {
     #[must_use]
     #[inline]
     pub const fn new() -> Self {
-        Self { lines: [const { MaybeUninit::uninit() }; FIELDS_MAX], spare: Vec::new() }
+        let lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        Self { lines, first: [0; Name::ALL.len()], spare: Vec::new() }
     }
 }
 
@@ -115,39 +117,38 @@ pub fn parse_request<'h, 'b>(
     limits: &Limits,
     slots: &'h mut Slots<'b>,
 ) -> Result<Option<Request<'h, 'b>>, RequestFault> {
-    let limits = &limits.clamped();
     let view = buf.get(..limits.head_bytes_max).unwrap_or(buf);
-    let Slots { lines, spare } = slots;
+    let Slots { lines, first, spare } = slots;
     let Some(rest) = skip_empty_lines(view) else {
-        return walk(view, limits, spare);
+        return walk(view, limits, first, spare);
     };
-    let lines = match lines.get_mut(..limits.fields_max) {
-        Some(lines) => lines,
-        None => return Err(RequestFault::Disagreement),
-    };
+    let fields_max = limits.fields_max.min(FIELDS_MAX);
+    let lines = lines.get_mut(..fields_max).unwrap_or_default();
     let mut raw = httparse::Request::new(&mut []);
     let parsed = raw.parse_with_uninit_headers(rest, lines);
     let (Ok(httparse::Status::Complete(end)), Some(method), Some(target), Some(minor)) =
         (parsed, raw.method, raw.path, raw.version)
     else {
-        return walk(view, limits, spare);
+        return walk(view, limits, first, spare);
     };
     // What `httparse` lets pass in the request line: UTF-8 and `#` in the target, a bare LF.
     let line_end = rest.get(method.len() + target.len() + b"  HTTP/1.1".len());
+    let kinds = target_kinds(target.as_bytes());
     let clean = line_end == Some(&b'\r')
         && method.len() <= METHOD_BYTES_MAX
         && target.len() <= limits.target_bytes_max
-        && target.is_ascii()
-        && memchr(b'#', target.as_bytes()).is_none();
-    let head = rest.get(..end).filter(|_| clean);
-    let known = head.and_then(|head| classify(head, raw.headers, limits));
+        && kinds & ODD_BYTE == 0;
+    let head = rest.get(..end).unwrap_or_default();
+    let known = if clean { classify(head, raw.headers, limits, first) } else { None };
     let Some(known) = known else {
         return Err(name_fault(view, limits));
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let head_len = view.len() - rest.len() + end;
-    let head = Head { method: method.as_bytes(), target: target.as_bytes(), version, head_len };
-    judge(&head, raw.headers, known).map(Some)
+    let has_query = kinds & QUERY_BYTE != 0;
+    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let head = Head { method, target, has_query, version, head_len };
+    judge(&head, raw.headers, known)
 }
 
 /// Whether a driver that was told "more bytes" should parse again now that `buf` has grown from
@@ -162,9 +163,26 @@ pub fn worth_parsing(buf: &[u8], seen: usize) -> bool {
     doubled || buf.get(seen..).is_none_or(|new| memchr(b'\n', new).is_some())
 }
 
+/// What bytes there are in a target, of those that `httparse` lets pass. Vectorised: no branch for
+/// each byte, and no search for a query where there is none.
+#[inline]
+fn target_kinds(target: &[u8]) -> u8 {
+    target.iter().fold(0, |kinds, byte| {
+        let odd = u8::from(!byte.is_ascii()) | u8::from(*byte == b'#');
+        kinds | odd | (u8::from(*byte == b'?') << 1)
+    })
+}
+
+/// Non-ASCII or `#`.
+const ODD_BYTE: u8 = 1;
+const QUERY_BYTE: u8 = 2;
+
 /// What follows at most two empty lines; `None` when that again is a line end, or nothing at all.
 #[inline]
 fn skip_empty_lines(view: &[u8]) -> Option<&[u8]> {
+    if view.first().is_some_and(|byte| *byte > b'\r') {
+        return Some(view);
+    }
     let mut rest = view;
     for _ in 0..EMPTY_LINES_MAX {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
@@ -178,8 +196,10 @@ fn skip_empty_lines(view: &[u8]) -> Option<&[u8]> {
 fn walk<'h, 'b>(
     view: &'b [u8],
     limits: &Limits,
+    first: &'h mut Firsts,
     spare: &'h mut Vec<Line<'b>>,
 ) -> Result<Option<Request<'h, 'b>>, RequestFault> {
+    let limits = &limits.clamped();
     let parts = match scan_request(view, limits) {
         Verdict::Fault(fault) => return Err(fault),
         Verdict::Unfinished if view.len() >= limits.head_bytes_max => {
@@ -191,7 +211,8 @@ fn walk<'h, 'b>(
     debug_assert!(parts.minor > 1, "httparse refused what the scan accepts");
     spare.clear();
     spare.resize(limits.fields_max, httparse::EMPTY_HEADER);
-    parse_later_version(view, limits, &parts, spare).unwrap_or(Err(RequestFault::Disagreement))
+    let outcome = parse_later_version(view, limits, &parts, first, spare);
+    outcome.unwrap_or(Err(RequestFault::Disagreement))
 }
 
 type Outcome<'h, 'b> = Result<Option<Request<'h, 'b>>, RequestFault>;
@@ -200,6 +221,7 @@ fn parse_later_version<'h, 'b>(
     view: &'b [u8],
     limits: &Limits,
     parts: &RequestParts,
+    first: &'h mut Firsts,
     spare: &'h mut [Line<'b>],
 ) -> Option<Outcome<'h, 'b>> {
     let section = view.get(parts.fields_at..parts.end)?;
@@ -209,17 +231,18 @@ fn parse_later_version<'h, 'b>(
     let head = Head {
         method: view.get(parts.method.0..parts.method.1)?,
         target: view.get(parts.target.0..parts.target.1)?,
+        has_query: true,
         version: Version::Http11,
         head_len: parts.end,
     };
     // With no field, the CRLF of the request line stands in for the one before the empty line.
-    let known = classify(section, lines, limits)?;
-    Some(judge(&head, lines, known).map(Some))
+    let known = classify(section, lines, limits, first)?;
+    Some(judge(&head, lines, known))
 }
 
 #[cold]
 fn name_fault(view: &[u8], limits: &Limits) -> RequestFault {
-    match scan_request(view, limits) {
+    match scan_request(view, &limits.clamped()) {
         Verdict::Fault(fault) => fault,
         Verdict::Unfinished | Verdict::Finished(_) => {
             debug_assert!(false, "the scan accepts what the fast parser refuses");
@@ -232,29 +255,59 @@ fn name_fault(view: &[u8], limits: &Limits) -> RequestFault {
 struct Head<'b> {
     method: &'b [u8],
     target: &'b [u8],
+    /// Whether a `?` may be in the target.
+    has_query: bool,
     version: Version,
     head_len: usize,
 }
 
 /// Decides what the lines mean together.
-fn judge<'h, 'b>(
+#[inline(always)]
+fn judge<'h, 'b>(head: &Head<'b>, lines: &'h [Line<'b>], known: Known<'h>) -> Outcome<'h, 'b> {
+    let method = match head.method {
+        b"GET" => Method::Get,
+        other => Method::from_bytes(other).ok_or(RequestFault::BadMethod)?,
+    };
+    if head.target.first() == Some(&b'/') && method != Method::Connect {
+        let split = if head.has_query { split_query(head.target) } else { (head.target, None) };
+        let (path, query) = split;
+        return conclude(head, lines, known, method, Target::Origin { path, query }, None);
+    }
+    judge_other_form(head, lines, known, method)
+}
+
+#[cold]
+fn judge_other_form<'h, 'b>(
     head: &Head<'b>,
     lines: &'h [Line<'b>],
-    known: Known,
-) -> Result<Request<'h, 'b>, RequestFault> {
-    let method = Method::from_bytes(head.method).ok_or(RequestFault::BadMethod)?;
+    known: Known<'h>,
+    method: Method,
+) -> Outcome<'h, 'b> {
     let parsed = parse_target(&method, head.target)?;
+    conclude(head, lines, known, method, parsed.target, parsed.authority)
+}
+
+/// All that follows the target. Inlined twice, so that in the usual case the request is built where
+/// it is returned: moving its parts around costs more than judging them.
+#[inline(always)]
+fn conclude<'h, 'b>(
+    head: &Head<'b>,
+    lines: &'h [Line<'b>],
+    known: Known<'h>,
+    method: Method,
+    target: Target<'b>,
+    named: Option<(&'b [u8], Scheme)>,
+) -> Outcome<'h, 'b> {
     let host = judge_host(&known, lines, head.version)?;
-    let authority = match (parsed.authority, host) {
-        (Some((named, text, scheme)), Some((host, _))) => {
-            if !named.is_same(&host, scheme) {
+    let authority = match named {
+        Some((named, scheme)) => {
+            // HTTP/1.0 may leave Host out.
+            if !host.is_empty() && !is_same_authority(named, host, scheme) {
                 return Err(RequestFault::AuthorityMismatch);
             }
-            text
+            named
         }
-        (Some((_, text, _)), None) => text,
-        (None, Some((_, text))) => text,
-        (None, None) => b"",
+        None => host,
     };
     let body = judge_body(&known, lines, head.version)?;
     let has_body = !matches!(body, BodyLength::None | BodyLength::Length(0));
@@ -265,9 +318,9 @@ fn judge<'h, 'b>(
         head.version != Version::Http10
     };
     debug_assert!(head.version != Version::Http11 || !authority.is_empty());
-    Ok(Request {
+    Ok(Some(Request {
         method,
-        target: parsed.target,
+        target,
         version: head.version,
         authority,
         fields: lines,
@@ -276,31 +329,37 @@ fn judge<'h, 'b>(
         persistent,
         expects_continue: expects && has_body,
         head_len: head.head_len,
-    })
+    }))
 }
 
-/// Exactly one valid Host in HTTP/1.1 (RFC 9112 section 3.2); at most one in HTTP/1.0.
+/// Exactly one valid Host in HTTP/1.1 (RFC 9112 section 3.2); at most one in HTTP/1.0, where the
+/// result is empty without one.
 fn judge_host<'b>(
-    known: &Known,
+    known: &Known<'_>,
     lines: &[Line<'b>],
     version: Version,
-) -> Result<Option<(Authority<'b>, &'b [u8])>, RequestFault> {
+) -> Result<&'b [u8], RequestFault> {
     if known.repeated(Name::Host) {
         return Err(RequestFault::RepeatedHost);
     }
     match known.value(Name::Host, lines) {
-        Some(text) => {
-            let host = Authority::parse(text).ok_or(RequestFault::BadHost)?;
-            Ok(Some((host, text)))
-        }
-        None if version == Version::Http10 => Ok(None),
+        Some(host) if Authority::is_valid(host) => Ok(host),
+        Some(_) => Err(RequestFault::BadHost),
+        None if version == Version::Http10 => Ok(b""),
         None => Err(RequestFault::MissingHost),
+    }
+}
+
+fn is_same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
+    match (Authority::parse(one), Authority::parse(other)) {
+        (Some(one), Some(other)) => one.is_same(&other, scheme),
+        _ => false,
     }
 }
 
 /// RFC 9112 section 6.3, with every "may" of leniency turned down.
 fn judge_body(
-    known: &Known,
+    known: &Known<'_>,
     lines: &[Line<'_>],
     version: Version,
 ) -> Result<BodyLength, RequestFault> {
@@ -331,7 +390,7 @@ fn judge_body(
 
 /// Whether `100-continue` is expected; nothing else may be (RFC 9110 section 10.1.1).
 fn judge_expectation(
-    known: &Known,
+    known: &Known<'_>,
     lines: &[Line<'_>],
     version: Version,
 ) -> Result<bool, RequestFault> {

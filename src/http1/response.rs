@@ -68,10 +68,11 @@ pub fn parse_response(
     let section = view.get(parts.fields_at..).unwrap_or_default();
     let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let slots = slots.get_mut(..limits.fields_max).unwrap_or_default();
+    let mut first = [0; Name::ALL.len()];
     let parsed = match httparse::parse_headers(section, slots) {
         Ok(httparse::Status::Complete((end, lines))) => {
             let section = section.get(..end).unwrap_or_default();
-            classify(section, lines, limits).map(|known| (end, lines, known))
+            classify(section, lines, limits, &mut first).map(|known| (end, lines, known))
         }
         _ => None,
     };
@@ -88,7 +89,7 @@ pub fn parse_response(
 fn judge(
     parts: &ResponseParts,
     lines: &[Line<'_>],
-    known: &Known,
+    known: &Known<'_>,
     request_method: &Method,
     head_len: usize,
 ) -> Result<Response, ResponseFault> {
@@ -118,7 +119,7 @@ fn judge(
 
 /// What the fields say, before status and method overrule them (RFC 9112 section 6.3).
 fn judge_body(
-    known: &Known,
+    known: &Known<'_>,
     lines: &[Line<'_>],
     version: Version,
 ) -> Result<ResponseBody, ResponseFault> {

@@ -80,27 +80,23 @@ impl<'b> Target<'b> {
 /// A target and the authority that it names, if any.
 pub(super) struct Parsed<'b> {
     pub(super) target: Target<'b>,
-    pub(super) authority: Option<(Authority<'b>, &'b [u8], Scheme)>,
+    /// Valid.
+    pub(super) authority: Option<(&'b [u8], Scheme)>,
 }
 
-/// Reads a target of visible ASCII bytes without `#`.
-#[inline]
+/// Reads a target of visible ASCII bytes without `#` that is not in origin-form.
 pub(super) fn parse_target<'b>(
     method: &Method,
     text: &'b [u8],
 ) -> Result<Parsed<'b>, RequestFault> {
     debug_assert!(text.iter().all(|b| b.is_ascii_graphic() && *b != b'#'));
     if *method == Method::Connect {
-        let authority = Authority::parse(text).filter(Authority::has_port);
-        let authority = authority.ok_or(RequestFault::BadTargetForm)?;
-        let named = Some((authority, text, Scheme::Https));
-        return Ok(Parsed { target: Target::Authority(text), authority: named });
+        let named = Authority::parse(text).filter(Authority::has_port);
+        named.ok_or(RequestFault::BadTargetForm)?;
+        let authority = Some((text, Scheme::Https));
+        return Ok(Parsed { target: Target::Authority(text), authority });
     }
     match text {
-        [b'/', ..] => {
-            let (path, query) = split_query(text);
-            Ok(Parsed { target: Target::Origin { path, query }, authority: None })
-        }
         b"*" if *method == Method::Options => {
             Ok(Parsed { target: Target::Asterisk, authority: None })
         }
@@ -121,8 +117,10 @@ fn parse_absolute<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, Req
     };
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).ok_or(RequestFault::BadTargetForm)?;
-    let parsed = Authority::parse(authority).ok_or(RequestFault::BadTargetAuthority)?;
-    let named = Some((parsed, authority, scheme));
+    if !Authority::is_valid(authority) {
+        return Err(RequestFault::BadTargetAuthority);
+    }
+    let named = Some((authority, scheme));
     if rest.is_empty() && *method == Method::Options {
         return Ok(Parsed { target: Target::Asterisk, authority: named });
     }
@@ -131,8 +129,9 @@ fn parse_absolute<'b>(method: &Method, text: &'b [u8]) -> Result<Parsed<'b>, Req
     Ok(Parsed { target: Target::Absolute { scheme, authority, path, query }, authority: named })
 }
 
+/// Path and query.
 #[inline]
-fn split_query(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(super) fn split_query(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b'?', text).and_then(|at| text.split_at_checked(at)) {
         Some((path, query)) => (path, query.get(1..)),
         None => (text, None),

@@ -15,23 +15,23 @@
 //!
 //! 1. Read the gate. If the cell it names has another tag, that insertion is still pending: finish
 //!    it (anybody may, so that a core which stalls in between holds up nobody).
-//! 2. Scan the cells. The tag is there: take from that cell. It is not: choose the cell that
-//!    gives way (`cell::rank`), and replace the gate by one that names it. If the gate has changed since step 1,
-//!    start again: the scan may have missed somebody's insertion.
+//! 2. Scan the cells. The tag is there: take from that cell. It is not: choose the cell that gives
+//!    way (`cell::rank`), and replace the gate by one that names it. If the gate has changed since
+//!    step 1, start again: the scan may have missed somebody's insertion.
 //! 3. Finish the insertion just announced, unless somebody has. The new cell owes for the request
 //!    that founded it from its first moment, so that it is not taken for a free one.
 //!
 //! So between the gate being read and being replaced no tag changed, and an identity is founded
 //! only when no cell has it. `Attempt` is one request walking through this, one atomic operation at
-//! a time: [`crate::limit::Limiter`] runs it on atomics, the test runs all interleavings of three of
-//! them. Whoever has to start again was overtaken by a request that got its answer.
+//! a time: [`crate::limit::Limiter`] runs it on atomics, the test runs all interleavings of three
+//! of them. Whoever has to start again was overtaken by a request that got its answer.
 //!
-//! Admitted weaknesses, both harmless without a stall and a coincidence together: a core that stalls
-//! between reading and replacing the gate while exactly a multiple of 4,096 insertions pass, the
-//! last into the same cell for the same tag; and one that stalls before finishing an insertion until
-//! the cell has come back to the very same tag and time. Either could found a second cell. And an
-//! identity that owed nothing and returns in the very instant between its cell being announced for
-//! another and being taken is forgiven what it asks in that instant.
+//! Admitted weaknesses, both harmless without a stall and a coincidence together: a core that
+//! stalls between reading and replacing the gate while exactly a multiple of 4,096 insertions pass,
+//! the last into the same cell for the same tag; and one that stalls before finishing an insertion
+//! until the cell has come back to the very same tag and time. Either could found a second cell.
+//! And an identity that owed nothing and returns in the very instant between its cell being
+//! announced for another and being taken is forgiven what it asks in that instant.
 
 use std::ops::ControlFlow;
 

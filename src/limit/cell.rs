@@ -17,8 +17,8 @@
 //! take the longest burst, counts as owing for that long; of identities that return after such a
 //! time about one in thirty thousand gets a refusal or two.
 //!
-//! The tag has 24 bits besides those that choose the bucket: two live identities of one bucket share
-//! a cell once in 2.4 million pairs, and are then limited together (the refusing side).
+//! The tag has 24 bits besides those that choose the bucket: two live identities of one bucket
+//! share a cell once in 2.4 million pairs, and are then limited together (the refusing side).
 
 use crate::limit::quota::{Quota, TICKS_BITS, TICKS_MASK};
 

@@ -6,10 +6,10 @@
 //! RateLimit: "ip";r=9;t=1
 //! ```
 //!
-//! The policy states the sustained rate: `q` requests in `w` = 60 seconds. `r` is what may follow at
-//! once, at most the burst; `t` the seconds until the whole burst is back, or, when refused, until
-//! the next request is admitted. Values go into the caller's buffer; nothing is allocated beyond
-//! that buffer's growth.
+//! The policy states the sustained rate: `q` requests in `w` = 60 seconds. `r` is what may follow
+//! at once, at most the burst; `t` the seconds until the whole burst is back, or, when refused,
+//! until the next request is admitted. Values go into the caller's buffer; nothing is allocated
+//! beyond that buffer's growth.
 
 use std::time::Duration;
 
@@ -20,8 +20,12 @@ use crate::limit::quota::Quota;
 /// Appends a `RateLimit-Policy` value for these quotas.
 pub fn push_policy(out: &mut Vec<u8>, policies: &[(Kind, &Quota)]) {
     for (at, (kind, quota)) in policies.iter().enumerate() {
-        push_name(out, at, *kind);
-        push_parameter(out, b";q=", u64::from(quota.per_minute()));
+        push_separator(out, at);
+        out.extend_from_slice(match kind {
+            Kind::Address => b"\"ip\";q=",
+            Kind::Key => b"\"key\";q=",
+        });
+        push_number(out, u64::from(quota.per_minute()));
         out.extend_from_slice(b";w=60");
     }
 }
@@ -29,22 +33,20 @@ pub fn push_policy(out: &mut Vec<u8>, policies: &[(Kind, &Quota)]) {
 /// Appends a `RateLimit` value for an admitted request.
 pub fn push_standing(out: &mut Vec<u8>, standings: &[(Kind, Standing)]) {
     for (at, (kind, standing)) in standings.iter().enumerate() {
-        push_name(out, at, *kind);
-        push_parameter(out, b";r=", u64::from(standing.remaining));
-        push_parameter(out, b";t=", whole_seconds(standing.reset_after));
+        push_separator(out, at);
+        let seconds = whole_seconds(standing.reset_after);
+        push_remaining(out, *kind, u64::from(standing.remaining), seconds);
     }
 }
 
 /// Appends a `RateLimit` value for a request that `kind` refused.
 pub fn push_rejection(out: &mut Vec<u8>, kind: Kind, retry_after: Duration) {
-    push_name(out, 0, kind);
-    out.extend_from_slice(b";r=0");
-    push_parameter(out, b";t=", retry_seconds(retry_after));
+    push_remaining(out, kind, 0, retry_seconds(retry_after));
 }
 
 /// Appends a `Retry-After` value: whole seconds, rounded up, at least 1.
 pub fn push_retry_after(out: &mut Vec<u8>, retry_after: Duration) {
-    push_parameter(out, b"", retry_seconds(retry_after));
+    push_number(out, retry_seconds(retry_after));
 }
 
 /// Rounded up, so that who waits as told is admitted.
@@ -57,17 +59,24 @@ fn retry_seconds(retry_after: Duration) -> u64 {
     whole_seconds(retry_after).max(1)
 }
 
-fn push_name(out: &mut Vec<u8>, at: usize, kind: Kind) {
+fn push_separator(out: &mut Vec<u8>, at: usize) {
     if at > 0 {
         out.extend_from_slice(b", ");
     }
-    out.push(b'"');
-    out.extend_from_slice(kind.as_str().as_bytes());
-    out.push(b'"');
 }
 
-fn push_parameter(out: &mut Vec<u8>, name: &[u8], value: u64) {
-    out.extend_from_slice(name);
+fn push_remaining(out: &mut Vec<u8>, kind: Kind, remaining: u64, seconds: u64) {
+    // The names are spelt out, as `Kind::as_str` says them, to be one copy each.
+    out.extend_from_slice(match kind {
+        Kind::Address => b"\"ip\";r=",
+        Kind::Key => b"\"key\";r=",
+    });
+    push_number(out, remaining);
+    out.extend_from_slice(b";t=");
+    push_number(out, seconds);
+}
+
+fn push_number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

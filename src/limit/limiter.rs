@@ -5,9 +5,10 @@
 //! made; there is no cleaning task, since a cell whose time has passed is free by itself.
 //!
 //! A newcomer takes an unused cell, else the one whose time passed longest ago; in a bucket full of
-//! cells that still owe, the one that owes least. Whoever has spent a burst stays, and a flood of addresses that come once evicts its own
-//! kind. The evicted identity is forgiven what it owed: a full table errs on the admitting side,
-//! for a cache can bear some requests too many better than refuse all newcomers during an attack.
+//! cells that still owe, the one that owes least. Whoever has spent a burst stays, and a flood of
+//! addresses that come once evicts its own kind. The evicted identity is forgiven what it owed: a
+//! full table errs on the admitting side, for a cache can bear some requests too many better than
+//! refuse all newcomers during an attack.
 //!
 //! Cost: a request of a known identity reads one cache line and does one compare-and-swap.
 

@@ -6,10 +6,11 @@
 //! v2  0d0a0d0a000d0a515549540a | 2,cmd | family | length | addresses | TLVs
 //! ```
 //!
-//! Strict, and early: a connection that begins otherwise is refused at its first wrong byte. Nothing
-//! is buffered here: the caller shows all bytes received so far and reads on while the answer is `Incomplete`,
-//! under a time-out of its own. Only where the peer is a trusted proxy may a header be expected at
-//! all; it is then mandatory, since a client could otherwise send its own (specification section 2).
+//! Strict, and early: a connection that begins otherwise is refused at its first wrong byte.
+//! Nothing is buffered here: the caller shows all bytes received so far and reads on while the
+//! answer is `Incomplete`, under a time-out of its own. Only where the peer is a trusted proxy may
+//! a header be expected at all; it is then mandatory, since a client could otherwise send its own
+//! (specification section 2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -140,3 +140,89 @@ fn database(store: &StoreExtras) -> &'static str {
 /// The storage thread goes round every second; a checkpoint or a large file may hold it up for some
 /// more. Past this it hangs.
 pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extras(breakers: &[Position], store: Option<StoreExtras>) -> Extras {
+        let upstream = |breaker: &Position| UpstreamExtras {
+            name: "https://a.example".into(),
+            breaker: *breaker,
+            failures: 2,
+            permits_taken: 0,
+            permits: 1,
+        };
+        Extras {
+            version: "0.1.0",
+            driver: "epoll",
+            uptime: Duration::from_millis(61_900),
+            upstreams: breakers.iter().map(upstream).collect(),
+            store,
+            ..Extras::default()
+        }
+    }
+
+    fn report(extras: &Extras) -> HealthReport {
+        HealthReport::new(extras, 4, 4, Limiting::Enabled)
+    }
+
+    #[test]
+    fn the_report_has_the_promised_shape() {
+        let extras = extras(&[Position::Closed], Some(StoreExtras::default()));
+        let expected = serde_json::json!({
+            "status": "ok",
+            "version": "0.1.0",
+            "uptime": 61,
+            "database": "ok",
+            "components": {"upstream_client": "ok", "rate_limiter": "ok"},
+            "upstreams": [{"name": "https://a.example", "state": "ok", "failures": 2}],
+            "cores": {"total": 4, "alive": 4, "driver": "epoll"},
+        });
+        assert_eq!(serde_json::to_value(report(&extras)).unwrap(), expected);
+        assert_eq!(report(&extras).http_status(), 200);
+    }
+
+    #[test]
+    fn a_store_that_fails_or_hangs_degrades() {
+        let age = |heartbeat_age| StoreExtras { heartbeat_age, ..StoreExtras::default() };
+        let reads = StoreExtras { reads_unavailable: Some("down"), ..StoreExtras::default() };
+        let writes = StoreExtras { writes_unavailable: Some("full"), ..StoreExtras::default() };
+        let rows = [
+            (Some(age(HEARTBEAT_AGE_MAX)), "ok", 200),
+            (Some(age(HEARTBEAT_AGE_MAX + Duration::from_millis(1))), "not_responding", 503),
+            (Some(reads), "down", 503),
+            (Some(writes), "full", 503),
+            (None, "none", 200),
+        ];
+        for (store, database, status) in rows {
+            let report = report(&extras(&[], store));
+            assert_eq!((report.database, report.http_status()), (database, status));
+            assert_eq!(report.status == "ok", status == 200);
+        }
+    }
+
+    #[test]
+    fn the_worst_breaker_is_shown_and_does_not_degrade() {
+        use Position::{Closed, HalfOpen, Open};
+        let rows: [(&[Position], &str); 5] = [
+            (&[], "ok"),
+            (&[Closed, Closed], "ok"),
+            (&[Closed, HalfOpen], "half_open"),
+            (&[HalfOpen, Open, Closed], "circuit_open"),
+            (&[Open], "circuit_open"),
+        ];
+        for (breakers, expected) in rows {
+            let report = report(&extras(breakers, None));
+            assert_eq!(report.components.upstream_client, expected, "{breakers:?}");
+            assert_eq!(report.http_status(), 200);
+        }
+    }
+
+    #[test]
+    fn a_core_that_does_not_come_round_degrades() {
+        let report = HealthReport::new(&extras(&[], None), 4, 3, Limiting::Disabled);
+        assert_eq!((report.status, report.http_status()), ("degraded", 503));
+        assert_eq!((report.cores.alive, report.components.rate_limiter), (3, "disabled"));
+    }
+}

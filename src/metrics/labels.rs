@@ -109,9 +109,9 @@ pub const UPSTREAM_FAILURES: [&str; 16] = [
     OTHER,
 ];
 
-/// Words for why a request head was refused: the label `reason`. The last stands for words that are
-/// not listed.
-pub const HEAD_REFUSALS: [&str; 39] = [
+/// Words for why an HTTP/1 request's head or body was refused: the label `reason`. Those of `http1`
+/// first, then time-outs; the last stands for words that are not listed.
+pub const HEAD_REFUSALS: [&str; 46] = [
     "too_many_empty_lines",
     "bare_lf",
     "bare_cr",
@@ -148,8 +148,15 @@ pub const HEAD_REFUSALS: [&str; 39] = [
     "unsupported_coding",
     "unknown_expectation",
     "parser_disagreement",
+    "bad_chunk_size",
+    "chunk_size_too_long",
+    "bad_chunk_extension",
+    "chunk_extension_too_long",
+    "bad_chunk_line_end",
+    "missing_chunk_crlf",
+    "trailer_too_large",
+    "body_truncated",
     "timeout",
-    "truncated",
     OTHER,
 ];
 
@@ -168,4 +175,76 @@ pub const OTHER: &str = "other";
 pub(crate) fn word_index(words: &[&str], word: &str) -> usize {
     debug_assert_eq!(words.last(), Some(&OTHER));
     words.iter().position(|it| *it == word).unwrap_or(words.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_clients_make_up_share_one_label() {
+        for name in ["PURGE", "get", "CONNECT", "TRACE", "X", "GETGETGET"] {
+            let method = Method::from_bytes(name.as_bytes()).unwrap();
+            assert_eq!(METHODS[method_index(&method)], OTHER, "{name}");
+        }
+        for name in &METHODS[..METHOD_OTHER] {
+            let method = Method::from_bytes(name.as_bytes()).unwrap();
+            assert_eq!(METHODS[method_index(&method)], *name);
+        }
+    }
+
+    #[test]
+    fn invalid_statuses_count_as_server_errors() {
+        // RFC 9110 section 15
+        let rows = [(100, "1xx"), (199, "1xx"), (200, "2xx"), (304, "3xx"), (499, "4xx")];
+        let invalid = [0, 99, 500, 599, 600, 999, u16::MAX].map(|it| (it, "5xx"));
+        for (status, class) in rows.into_iter().chain(invalid) {
+            assert_eq!(STATUS_CLASSES[status_class_index(status)], class, "{status}");
+        }
+    }
+
+    #[test]
+    fn words_are_distinct_snake_case_and_end_in_other() {
+        let results = CacheResult::ALL.map(CacheResult::as_str);
+        for words in [&UPSTREAM_FAILURES[..], &HEAD_REFUSALS[..], &results[..]] {
+            for (place, word) in words.iter().enumerate() {
+                assert!(word.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()), "{word}");
+                assert!(!words[..place].contains(word), "{word} stands twice");
+            }
+        }
+        assert_eq!((UPSTREAM_FAILURES.last(), HEAD_REFUSALS.last()), (Some(&OTHER), Some(&OTHER)));
+    }
+
+    #[test]
+    fn every_reason_of_the_parsers_is_listed() {
+        for source in [
+            include_str!("../http1/fault.rs"),
+            include_str!("../http1/body.rs"),
+            include_str!("../http1/chunked.rs"),
+        ] {
+            // Those of responses are counted as upstream failures.
+            let requests = source.split("enum ResponseFault").next().unwrap();
+            let words = requests.split("=> \"").skip(1).map(|it| it.split('"').next().unwrap());
+            let words: Vec<&str> = words.collect();
+            assert!(!words.is_empty());
+            for word in words {
+                assert!(HEAD_REFUSALS.contains(&word), "{word} is not listed");
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_on_no_list_counts_as_other() {
+        assert_eq!(UPSTREAM_FAILURES[word_index(&UPSTREAM_FAILURES, "tls")], "tls");
+        for word in ["", "TLS", "tls ", "no such word", OTHER] {
+            assert_eq!(UPSTREAM_FAILURES[word_index(&UPSTREAM_FAILURES, word)], OTHER, "{word}");
+        }
+    }
+
+    #[test]
+    fn results_stand_in_the_order_of_their_numbers() {
+        for (place, result) in CacheResult::ALL.iter().enumerate() {
+            assert_eq!(*result as usize, place, "{result:?}");
+        }
+    }
 }

@@ -7,8 +7,8 @@
 //!              shell: Extras -----------+-- health       /health
 //! ```
 //!
-//! `proxy` and `server` count, `admin` renders. Each core writes its own cells and nobody else's, so
-//! that counting is a plain load, add and store; a scrape reads and sums them without disturbing
+//! `proxy` and `server` count, `admin` renders. Each core writes its own cells and nobody else's:
+//! counting is a plain load, add and store; a scrape reads and sums them without disturbing
 //! anybody. Pure: no clock, no I/O.
 //!
 //! No label value ever comes from a client: methods, statuses and reasons are mapped to fixed lists

@@ -190,3 +190,105 @@ fn ratio(hits: u64, misses: u64) -> f64 {
     debug_assert!((0.0..=1.0).contains(&share));
     share
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::Method;
+    use crate::metrics::cells::CoreCells;
+
+    fn cells() -> CoreCells {
+        let cells = CoreCells::new();
+        let answers = [
+            (CacheResult::Hit, 5),
+            (CacheResult::Miss, 4),
+            (CacheResult::Stale, 3),
+            (CacheResult::Revalidated, 1),
+            (CacheResult::Bypass, 7),
+            (CacheResult::Error, 2),
+            (CacheResult::None, 9),
+        ];
+        for (result, times) in answers {
+            for _ in 0..times {
+                cells.on_response(&Method::Get, 200, result, Duration::ZERO, 100);
+            }
+        }
+        cells.add(Counter::L1Hits, 5);
+        cells.add(Counter::L1Misses, 15);
+        cells.add(Counter::L2Hits, 3);
+        cells.inc(Counter::L2Misses);
+        cells.add(Counter::L1Evictions, 2);
+        cells.add(Counter::Coalesced, 6);
+        cells.add(Counter::StaleServed, 3);
+        cells.set(Gauge::L1Entries, 8);
+        cells
+    }
+
+    fn extras(rows: u64) -> Extras {
+        let store = StoreExtras {
+            backend: "sqlite",
+            rows,
+            bytes: rows * 1_000,
+            rows_evicted: 4,
+            puts_shed: 1,
+            puts_failed: 2,
+            ..StoreExtras::default()
+        };
+        Extras { l1_entries: 5, l1_bytes: 700, store: Some(store), ..Extras::default() }
+    }
+
+    #[test]
+    fn hits_and_misses_are_what_x_cache_told_the_clients() {
+        let summary = CacheSummary::new(&Snapshot::of(&[&cells(), &cells()]), &extras(20));
+        assert_eq!((summary.hits, summary.misses), (2 * 9, 2 * 4));
+        assert!((summary.hit_rate - 9.0 / 13.0).abs() < 1e-12);
+        assert_eq!((summary.results.bypass, summary.results.error), (14, 4));
+        assert_eq!(summary.bytes_saved, 2 * 900);
+        assert_eq!((summary.coalesced, summary.stale_served), (12, 6));
+    }
+
+    #[test]
+    fn tiers_tell_their_own_rates() {
+        let summary = CacheSummary::new(&Snapshot::of(&[&cells()]), &extras(20));
+        let l2 = summary.l2.unwrap();
+        assert_eq!((summary.l1.hit_rate, l2.hit_rate), (0.25, 0.75));
+        assert_eq!((summary.l1.entries, summary.l1.indexed, l2.entries), (5, 8, 20));
+        assert_eq!((l2.state, l2.dropped), ("ok", 3));
+        assert_eq!(summary.evictions, 2 + 4);
+    }
+
+    #[test]
+    fn entries_are_those_of_the_fuller_tier() {
+        let all = Snapshot::of(&[&cells()]);
+        let of = |extras: &Extras| {
+            let summary = CacheSummary::new(&all, extras);
+            (summary.entries, summary.size_bytes)
+        };
+        assert_eq!(of(&extras(20)), (20, 20_000));
+        assert_eq!(of(&extras(2)), (5, 700));
+        assert_eq!(of(&Extras { store: None, ..extras(20) }), (5, 700));
+    }
+
+    #[test]
+    fn an_unused_cache_has_a_rate_of_zero_and_the_promised_members() {
+        let summary = CacheSummary::new(&Snapshot::of::<&CoreCells>(&[]), &Extras::default());
+        let json = serde_json::to_value(&summary).unwrap();
+        for member in ["entries", "size_bytes", "hit_rate", "hits", "misses"] {
+            assert_eq!(json[member].as_f64(), Some(0.0), "{member}");
+        }
+        for member in ["coalesced", "stale_served", "evictions", "bytes_saved"] {
+            assert_eq!(json[member].as_u64(), Some(0), "{member}");
+        }
+        assert!(json["l1"].is_object() && json["l2"].is_null());
+    }
+
+    #[test]
+    fn a_store_that_fails_says_why() {
+        let mut extras = extras(1);
+        extras.store.as_mut().unwrap().writes_unavailable = Some("full");
+        let summary = CacheSummary::new(&Snapshot::of::<&CoreCells>(&[]), &extras);
+        assert_eq!(summary.l2.unwrap().state, "full");
+    }
+}

@@ -1,8 +1,8 @@
 //! Every metric: one row each, with name, unit, help and labels.
 //!
 //! A new counter or gauge of the cores is a row here and one increment in the shell; nothing else
-//! changes. Names follow the Prometheus conventions: prefix `apiproxyd_`, base units, the unit last,
-//! counters end in `_total`.
+//! changes. Names follow the Prometheus conventions: prefix `apiproxyd_`, base units, the unit
+//! last, counters end in `_total`.
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,8 +228,8 @@ metrics! {
         Requests "apiproxyd_requests_total" Counter Count ("method", "status_class", "cache")
             "Requests answered, by method, status class and what the cache had to do with it.";
         RequestDuration "apiproxyd_request_duration_seconds" Histogram Seconds ("cache")
-            "Time from a request's head to the end of its answer, by cache result. Hits answered at \
-             once are not timed: they count in the lowest bucket and add nothing to the sum.";
+            "Time from a request's head to the end of its answer, by cache result. Hits answered \
+             at once are not timed: they count in the lowest bucket and add nothing to the sum.";
         ResponseSize "apiproxyd_response_size_bytes" Histogram Bytes ()
             "Size of response bodies before framing and TLS.";
         SavedBytes "apiproxyd_cache_saved_bytes_total" Counter Bytes ()

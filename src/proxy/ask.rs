@@ -4,6 +4,7 @@
 //! if not a byte of an answer came back and it may be repeated (RFC 9110 section 9.2.2).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use monoio::time::timeout;
@@ -12,7 +13,7 @@ use rustls::pki_types::ServerName;
 use crate::breaker;
 use crate::cache;
 use crate::http::{Method, ResponseHead};
-use crate::metrics::Counter;
+use crate::metrics::{CoreCells, Counter};
 use crate::net::{Dial, Stream, tls};
 use crate::proxy::core::{Core, Moment};
 use crate::proxy::error::Fault;
@@ -50,6 +51,7 @@ pub struct Asked {
 /// A breaker's leave to ask. Dropped without a report, it counts as cancelled.
 pub struct Leave {
     permit: Option<breaker::Permit>,
+    cells: Arc<CoreCells>,
 }
 
 impl Leave {
@@ -66,6 +68,9 @@ impl Leave {
         let change = self.permit.take().and_then(|it| it.on_failure(retry_after, now));
         if let Some(change) = change {
             tracing::warn!(?change, "circuit breaker");
+            if change == breaker::Change::Opened {
+                self.cells.inc(Counter::BreakerOpened);
+            }
         }
     }
 
@@ -103,12 +108,13 @@ pub async fn ask(
 
 /// The breaker's leave to ask an upstream now.
 pub fn enter(core: &Core, upstream: &Upstream) -> Result<Leave, Fault> {
+    let cells = Arc::clone(&core.cells);
     if !core.plan().settings.client.circuit_breaker_enabled {
-        return Ok(Leave { permit: None });
+        return Ok(Leave { permit: None, cells });
     }
     let breaker = &core.shared.breakers[usize::from(upstream.origin)];
     match breaker.enter(crate::net::mono()) {
-        Ok(permit) => Ok(Leave { permit: Some(permit) }),
+        Ok(permit) => Ok(Leave { permit: Some(permit), cells }),
         Err(refused) => {
             core.cells.inc(Counter::BreakerRefused);
             let secs = refused.retry_after.as_millis().div_ceil(1_000);
@@ -230,6 +236,7 @@ async fn fresh(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
         return Ok(connection);
     }
     let stream = dial(core, upstream).await?;
+    core.cells.inc(Counter::UpstreamConnectionsOpened);
     Ok(pool.adopt(stream, permit))
 }
 

@@ -12,7 +12,7 @@ use crate::base::{Mono, Seed, Wall};
 use crate::breaker::Breaker;
 use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
-use crate::metrics::CoreCells;
+use crate::metrics::{CoreCells, Counter, Gauge};
 use crate::net::Resolver;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
@@ -155,7 +155,8 @@ impl Core {
             return;
         }
         let inserted = self.shard.borrow_mut().insert(Arc::clone(entry));
-        self.cells.add(crate::metrics::Counter::L1Evictions, inserted.evicted as u64);
+        self.cells.add(Counter::L1Evictions, inserted.evicted as u64);
+        self.cells.add(Counter::L1Insertions, u64::from(inserted.kept));
         if inserted.bytes_over > 0 {
             // Others hold what is too much: they shed a part of theirs with their next insertion.
             tracing::trace!(over = inserted.bytes_over, "memory above its limit");
@@ -233,6 +234,9 @@ impl Core {
                 pool.sweep(crate::net::mono());
             }
             self.sweep_expired(&mut cursor);
+            let idle: usize = self.pools.iter().map(Pool::len).sum();
+            self.cells.set(Gauge::UpstreamConnectionsIdle, idle as u64);
+            self.cells.set(Gauge::L1Entries, self.shard.borrow().len() as u64);
         }
     }
 

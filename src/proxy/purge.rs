@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::cache::Key;
 use crate::cache::key::{Class, Parts, path_of};
+use crate::metrics::Counter;
 use crate::proxy::core::Core;
 use crate::proxy::inbox::{CoreMessage, KeyFilter};
 use crate::proxy::keyed::{Keyed, keyed_query};
@@ -22,7 +23,7 @@ use crate::store::{Effect, Purge, Selection, Unavailable};
 /// # Errors
 /// Why the second tier has not confirmed yet. It hides its rows all the same and goes on trying.
 pub async fn clear(core: &Core) -> Result<u64, Unavailable> {
-    core.shared.journal.record(Arc::new(|_| true));
+    begin(core, Arc::new(|_| true));
     core.shared.hub.purge_where(|_| true);
     let entries = core.shared.ledger.entries();
     core.tell_all(CoreMessage::Clear).await;
@@ -47,7 +48,7 @@ pub enum Scope {
 /// As [`clear`].
 pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
     let matches = matcher(scope.clone());
-    core.shared.journal.record(Arc::clone(&matches));
+    begin(core, Arc::clone(&matches));
     core.shared.hub.purge_where(|key| matches(key));
     core.tell_all(CoreMessage::DropWhere(matches)).await;
     second_tier(core, &scope, Effect::Remove).await
@@ -59,7 +60,7 @@ pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 /// As [`clear`].
 pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
     let matches = matcher(scope.clone());
-    core.shared.journal.record(Arc::clone(&matches));
+    begin(core, Arc::clone(&matches));
     core.shared.hub.purge_where(|key| matches(key));
     // Dropped from memory, they come back from the second tier, marked.
     core.tell_all(CoreMessage::DropWhere(matches)).await;
@@ -71,7 +72,7 @@ pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) {
     let row = row_path(core.plan(), upstream, path, query);
     let matches = of_resource(core, upstream, path, query);
-    core.shared.journal.record(Arc::clone(&matches));
+    begin(core, Arc::clone(&matches));
     if is_partitioned(core, upstream) {
         core.shared.hub.purge_where(|key| matches(key));
         core.tell_all(CoreMessage::DropWhere(matches)).await;
@@ -127,6 +128,11 @@ fn of_resource(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>
             parts.upstream == origin && parts.path == path && parts.query == query.as_deref()
         })
     })
+}
+
+fn begin(core: &Core, matches: KeyFilter) {
+    core.cells.inc(Counter::Purges);
+    core.shared.journal.record(matches);
 }
 
 /// Whether one resource can stand under several keys that only a scan finds.

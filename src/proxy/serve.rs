@@ -67,7 +67,11 @@ impl Search {
     async fn round(&mut self, client: &impl Downstream) -> Round {
         let core = Rc::clone(&self.core);
         core.drain_inbox();
-        if let Some(entry) = self.local()
+        let local = self.local();
+        if local.is_none() {
+            core.cells.inc(Counter::L1Misses);
+        }
+        if let Some(entry) = local
             && let Some(round) = self.judge(&entry, None, client).await
         {
             return round;
@@ -81,7 +85,10 @@ impl Search {
         }
         let unfit = self.unfit.as_ref().map(|it| &it.0);
         match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
-            Join::Live(entry) => self.found(entry, client).await,
+            Join::Live(entry) => {
+                core.cells.inc(Counter::HubHits);
+                self.found(entry, client).await
+            }
             Join::Follow(flight) if core.plan().coalescing => {
                 core.cells.inc(Counter::Coalesced);
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
@@ -168,6 +175,7 @@ impl Search {
         let (key, core) = (entry.key(), &self.core);
         let joined = core.shared.hub.join(key.hash(), key.bytes(), Some(entry), mono());
         if let Join::Lead(lead) = joined {
+            core.cells.inc(Counter::BackgroundRefreshes);
             self.fetch(Some(Arc::clone(entry))).spawn(lead);
         }
     }

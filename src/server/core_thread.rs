@@ -12,6 +12,7 @@ use crate::config::Driver as Wanted;
 use crate::net::runtime::{self, Driver, Runtime};
 use crate::proxy::Core;
 use crate::server::accept::{self, Gate};
+use crate::server::janitor;
 use crate::server::start::{StartError, Started};
 use crate::server::watch::{Spans, Watch};
 
@@ -183,8 +184,12 @@ impl Setup {
         if let Some(store) = &core.store {
             drop(monoio::spawn(store.drain()));
         }
-        drop(monoio::spawn(Rc::clone(&watch).run()));
+        let cells = Arc::clone(&core.cells);
+        drop(monoio::spawn(Rc::clone(&watch).run(move |lag| cells.on_loop_lag(lag))));
         drop(monoio::spawn(Rc::clone(&core).housekeeping()));
+        if core.index == 0 {
+            drop(monoio::spawn(janitor::run(Rc::clone(&core))));
+        }
         let _ = ready.send(Ok(driver));
         let door = accept::Door {
             core: Rc::clone(&core),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
 
-use crate::net::Stream;
+use crate::net::{Stream, mono};
 
 /// What a connection is waiting for on its receiving side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,10 +145,12 @@ impl Watch {
         }
     }
 
-    /// Ticks for ever.
-    pub async fn run(self: Rc<Self>) {
+    /// Ticks for ever; `lag` is told how late each tick came.
+    pub async fn run(self: Rc<Self>, lag: impl Fn(Duration)) {
         loop {
+            let due = mono().plus(TICK);
             monoio::time::sleep(TICK).await;
+            lag(mono().since(due));
             self.tick();
         }
     }

@@ -313,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_its_text_parses_to_the_same(text in "[\\PC.:\\[\\]x0-9]{0,24}") {
+        fn parsing_never_panics_and_its_text_parses_alike(text in "[\\PC.:\\[\\]x0-9]{0,24}") {
             if let Ok(host) = Host::parse(&text) {
                 prop_assert_eq!(Host::parse(&host.to_string()).unwrap(), host);
             }

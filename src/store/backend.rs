@@ -20,9 +20,14 @@ pub(crate) trait Backend: Send + Sync {
     fn reader(&self, index: usize) -> Result<Box<dyn Reader>, Fault>;
     /// Opens the writer; likewise.
     fn writer(&self) -> Result<Box<dyn Writer>, Fault>;
-    /// Threads that read. One: look-ups run in the storage thread itself.
+    /// Threads that read, if they are needed.
     fn readers(&self) -> usize {
         1
+    }
+    /// Whether a look-up may wait for somebody else. If not, it is done in the storage thread
+    /// itself, without [`Backend::readers`].
+    fn blocks(&self) -> bool {
+        false
     }
 }
 

@@ -109,14 +109,14 @@ impl Fault {
     /// Whether the connection is of no use any more and must be opened again.
     pub(crate) const fn breaks_connection(&self) -> bool {
         match self.reason {
-            Unavailable::Io
+            Unavailable::Starting
+            | Unavailable::Io
             | Unavailable::Damaged
             | Unavailable::Foreign
             | Unavailable::Disconnected
             | Unavailable::Closed
             | Unavailable::Bug => true,
             Unavailable::QueueFull
-            | Unavailable::Starting
             | Unavailable::Locked
             | Unavailable::DiskFull
             | Unavailable::Timeout

@@ -12,6 +12,7 @@ use crate::store::backend::Backend;
 use crate::store::client::Client;
 use crate::store::fault::StartError;
 use crate::store::memory::Memory;
+use crate::store::postgres::Postgres;
 use crate::store::reads::Reads;
 use crate::store::settings::{self, Settings};
 use crate::store::shared::{CONTROL_DEPTH, Command, Control, Epoch, OnRemotePurge, Shared};
@@ -78,9 +79,7 @@ impl StoreHandle {
             }
             settings::Backend::Memory => Arc::new(Memory::default()),
             settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))?),
-            settings::Backend::Postgres => {
-                return Err(StartError::Dsn { detail: "not supported yet".to_owned() });
-            }
+            settings::Backend::Postgres => Arc::new(Postgres::open(settings, Arc::clone(&shared))?),
         };
         Self::start(settings, shared, backend, on_remote)
     }
@@ -169,3 +168,6 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(|_| ()).map_err(|err| StartError::Thread { detail: err.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 //! storage.rs    thread: batches             pending.rs: what is queued stays visible
 //! reads.rs      look-ups, inline or pooled  retry.rs: connections that come and go
 //! writer.rs     thread: group commits
-//! backend.rs    what a backend must do      memory.rs, sqlite/
+//! backend.rs    what a backend must do      memory.rs, sqlite/, postgres/
 //! ```
 //!
 //! Three promises, each with its reason:
@@ -30,6 +30,7 @@ mod handle;
 mod mailbox;
 mod memory;
 mod pending;
+mod postgres;
 mod reads;
 mod retry;
 mod row;

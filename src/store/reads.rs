@@ -5,8 +5,9 @@
 //! whatever is queued when it is free. One that hangs, hangs alone: its look-ups are answered
 //! `Unavailable` when their time is over, and it is passed over until it comes back.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -36,7 +37,7 @@ impl Reads {
         backend: &Arc<dyn Backend>,
         alive: &Sender<()>,
     ) -> Result<Self, StartError> {
-        if backend.readers() <= 1 {
+        if !backend.blocks() {
             return Ok(Self::Inline(Asker::new(Arc::clone(shared), Arc::clone(backend), 0)));
         }
         Pool::start(settings, shared, backend, alive).map(Self::Pool)
@@ -134,6 +135,8 @@ impl Asker {
 const BATCH_MAX: usize = 128;
 /// How often a reader without work looks after its connection.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
+/// How long a reader without a connection leaves the work to the others before it tries again.
+const UNFIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A look-up on its way to whichever reader is free.
 struct Errand {
@@ -177,14 +180,20 @@ impl Pool {
         alive: &Sender<()>,
     ) -> Result<Self, StartError> {
         let (errands, stranded) = bounded(settings.queue_depth.max(1));
+        let fit = Fit::default();
         let mut desks = Vec::new();
         for index in 0..backend.readers() {
             let desk = Arc::new(Desk::default());
-            let asker = Asker::new(Arc::clone(shared), Arc::clone(backend), index);
-            let (errands, desk_of_reader) = (stranded.clone(), Arc::clone(&desk));
+            let worker = Worker {
+                asker: Asker::new(Arc::clone(shared), Arc::clone(backend), index),
+                errands: stranded.clone(),
+                desk: Arc::clone(&desk),
+                fit: Arc::clone(&fit),
+                is_fit: false,
+            };
             let alive = alive.clone();
             spawn(&format!("store-reader-{index}"), move || {
-                read_until_closed(asker, &errands, &desk_of_reader);
+                worker.run();
                 drop(alive);
             })?;
             desks.push(desk);
@@ -242,39 +251,98 @@ impl Pool {
     }
 }
 
-fn read_until_closed(mut asker: Asker, errands: &Receiver<Errand>, desk: &Desk) {
-    look_after(&mut asker, desk);
-    loop {
-        let first = match errands.recv_timeout(IDLE_EVERY) {
-            Ok(errand) => errand,
-            Err(RecvTimeoutError::Timeout) => {
-                look_after(&mut asker, desk);
+/// Readers whose connection works, or has not been tried.
+type Fit = Arc<AtomicUsize>;
+
+/// A reader of the pool, in its thread.
+struct Worker {
+    asker: Asker,
+    errands: Receiver<Errand>,
+    desk: Arc<Desk>,
+    fit: Fit,
+    is_fit: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        self.look_after();
+        while let Some(first) = self.next() {
+            let Some(first) = first else {
+                self.look_after();
                 continue;
+            };
+            let mut digests = vec![first.digest];
+            let mut waiting = vec![(first.reply, first.masks)];
+            for errand in self.errands.try_iter().take(BATCH_MAX - 1) {
+                digests.push(errand.digest);
+                waiting.push((errand.reply, errand.masks));
             }
-            Err(RecvTimeoutError::Disconnected) => return,
+            self.answer(&digests, waiting);
+        }
+    }
+
+    /// The next errand; none inside when it is time to look after the connection, none outside at
+    /// the end.
+    fn next(&self) -> Option<Option<Errand>> {
+        if !self.is_fit && self.fit.load(Ordering::Acquire) > 0 {
+            // Others will do it better.
+            thread::sleep(UNFIT_PAUSE);
+            return Some(None);
+        }
+        let wait = if self.is_fit { IDLE_EVERY } else { UNFIT_PAUSE };
+        match self.errands.recv_timeout(wait) {
+            Ok(errand) => Some(Some(errand)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn answer(&mut self, digests: &[Digest], waiting: Vec<(Reply, Masks)>) {
+        let shared = Arc::clone(&self.asker.shared);
+        if let Some(fault) = self.asker.reader.known_fault() {
+            if self.fit.load(Ordering::Acquire) == 0 {
+                // Nobody waits for a database that is known to be away.
+                respond(&shared, Err(fault), waiting.into_iter(), &mut Burst::default());
+                self.look_after();
+                return;
+            }
+            // Another reader has reached it in the meantime.
+            self.asker.reader.forgive();
+        }
+        *self.desk.lock() = Some(InHand { since: Instant::now(), waiting });
+        let rows = self.asker.ask(digests);
+        self.note();
+        let waiting = self.desk.lock().take().map(|it| it.waiting).unwrap_or_default();
+        respond(&shared, rows, waiting.into_iter(), &mut Burst::default());
+    }
+
+    /// Looks after the connection, which may take as long as connecting takes.
+    fn look_after(&mut self) {
+        *self.desk.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new() });
+        let result = self.asker.call(|reader| reader.idle());
+        *self.desk.lock() = None;
+        self.note();
+        if result.is_ok() || self.fit.load(Ordering::Acquire) == 0 {
+            self.asker.shared.stats.on_state(Op::Get, result.err().as_ref());
+        }
+    }
+
+    /// Counts itself among the fit, or no longer.
+    fn note(&mut self) {
+        let is_fit = self.asker.reader.known_fault().is_none();
+        match (self.is_fit, is_fit) {
+            (false, true) => self.fit.fetch_add(1, Ordering::AcqRel),
+            (true, false) => self.fit.fetch_sub(1, Ordering::AcqRel),
+            (true, true) | (false, false) => return,
         };
-        let mut digests = vec![first.digest];
-        let mut waiting = vec![(first.reply, first.masks)];
-        for errand in errands.try_iter().take(BATCH_MAX - 1) {
-            digests.push(errand.digest);
-            waiting.push((errand.reply, errand.masks));
-        }
-        if let Some(fault) = asker.reader.known_fault() {
-            // Nobody waits for a database that is known to be away.
-            respond(&asker.shared, Err(fault), waiting.into_iter(), &mut Burst::default());
-            look_after(&mut asker, desk);
-            continue;
-        }
-        *desk.lock() = Some(InHand { since: Instant::now(), waiting });
-        let rows = asker.ask(&digests);
-        let waiting = desk.lock().take().map(|it| it.waiting).unwrap_or_default();
-        respond(&asker.shared, rows, waiting.into_iter(), &mut Burst::default());
+        self.is_fit = is_fit;
     }
 }
 
-/// Looks after the connection, which may take as long as connecting takes.
-fn look_after(asker: &mut Asker, desk: &Desk) {
-    *desk.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new() });
-    asker.idle();
-    *desk.lock() = None;
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.is_fit {
+            self.fit.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }

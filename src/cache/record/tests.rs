@@ -137,7 +137,7 @@ fn values_out_of_range_are_invalid_even_under_a_good_checksum() {
         (STATUS_AT, &199_u16.to_be_bytes()),   // an interim status
         (STATUS_AT, &1_000_u16.to_be_bytes()), // no status
         (STATUS_AT + 2, &[7]),                 // lifetime source
-        (STATUS_AT + 3, &[64]),                // unknown flag
+        (STATUS_AT + 3, &[128]),               // unknown flag
         (fields_at, b" "),                     // no field name
     ];
     for (at, bytes) in cases {

@@ -50,7 +50,7 @@ fn rfc9112_6_1_a_coding_in_http10_is_refused() {
 }
 
 #[test]
-fn every_fault_has_its_status_and_its_own_word() {
+fn every_fault_has_its_status_and_a_word() {
     let faults = HEADS.iter().map(|it| it.0).chain(FRAMING.iter().map(|it| it.0));
     for fault in faults {
         let status = match fault {

@@ -138,7 +138,7 @@ fn malformed_headers_are_refused() {
 proptest! {
     #[test]
     fn any_bytes_are_answered_within_the_bound(
-        start in prop::sample::select(vec![b"".as_slice(), b"PROXY ", b"PROXY TCP4 ", SIGNATURE_V2]),
+        start in prop::sample::select(vec![b"".as_slice(), b"PROXY TCP4 ", SIGNATURE_V2]),
         rest in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let bytes = [start, &rest].concat();

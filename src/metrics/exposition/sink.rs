@@ -59,15 +59,14 @@ impl<'e, 'd> Sink<'e, 'd> {
     }
 
     fn open(&mut self) -> Result<&mut MetricEncoder<'e>, fmt::Error> {
-        if matches!(self.state, State::Unopened(_)) {
-            if let State::Unopened(encoder) = std::mem::replace(&mut self.state, State::Moving) {
-                let unit = unit(self.row.unit);
-                let kind = metric_type(self.row.kind);
-                let metric =
-                    encoder.encode_descriptor(stem(self.row), self.row.help, unit, kind)?;
-                self.state = State::Open(metric);
+        self.state = match std::mem::replace(&mut self.state, State::Moving) {
+            State::Unopened(encoder) => {
+                let (unit, kind) = (unit(self.row.unit), metric_type(self.row.kind));
+                let name = stem(self.row);
+                State::Open(encoder.encode_descriptor(name, self.row.help, unit, kind)?)
             }
-        }
+            state => state,
+        };
         match &mut self.state {
             State::Open(metric) => Ok(metric),
             State::Unopened(_) | State::Moving => Err(fmt::Error),

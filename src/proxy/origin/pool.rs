@@ -177,6 +177,18 @@ impl Pool {
         }
     }
 
+    /// Idle connections of this core.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Whether none is idle here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// A place for a new connection, waited for if need be.
     ///
     /// # Errors

@@ -1,0 +1,466 @@
+//! The writing connection, which listens for purges of other instances too.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+use postgres::{Client, SimpleQueryMessage, Statement};
+
+use crate::base::Wall;
+use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::fault::{Fault, Unavailable};
+use crate::store::postgres::conn::{LOCK_PURGE, Link, Session, fault};
+use crate::store::postgres::reader::to_sql;
+use crate::store::row::{Digest, Effect, Purge, Row, Selection, prefix_end};
+use crate::store::stats::Usage;
+
+/// Rows removed or changed in one transaction: it holds the lock that all puts share.
+const STEP_ROWS: i64 = 1_000;
+/// The back-stop of `NOTIFY`.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How often old purges are forgotten, and after how long. An instance that was away for longer
+/// treats it as a clear.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+const PRUNE_AFTER: &str = "1 day";
+/// Up to this number rows are counted one by one; beyond, the server's estimate is good enough.
+const COUNT_MAX: i64 = 100_000;
+
+const PUT: &str = "INSERT INTO apiproxyd_entries_v1
+        (digest, id, stored_at, keep_until, checksum, path, meta, body)
+    SELECT t.digest, nextval('apiproxyd_ids_v1'), t.stored_at, t.keep_until, t.checksum, t.path,
+        t.meta, t.body
+    FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[],
+        $7::bytea[]) AS t(digest, stored_at, keep_until, checksum, path, meta, body)
+    ON CONFLICT (digest) DO UPDATE SET id = excluded.id, stored_at = excluded.stored_at,
+        keep_until = excluded.keep_until, expired_at = NULL, checksum = excluded.checksum,
+        path = excluded.path, meta = excluded.meta, body = excluded.body";
+
+/// What this instance knows of the purges of all.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The last number that was looked at; none before the first connection.
+    seen: Option<i64>,
+    /// Numbers of our own purges above it.
+    own: Vec<i64>,
+}
+
+/// Writes rows.
+pub(crate) struct PgWriter {
+    link: Arc<Link>,
+    session: Session,
+    put: Statement,
+    known: Arc<Mutex<Known>>,
+    poll_due: Instant,
+    prune_due: Instant,
+    /// Whether rows that a clear has hidden may be left.
+    reclaim: bool,
+}
+
+impl PgWriter {
+    pub(crate) fn open(link: &Arc<Link>, known: &Arc<Mutex<Known>>) -> Result<Self, Fault> {
+        let (session, put) = connect(link)?;
+        let now = Instant::now();
+        Ok(Self {
+            link: Arc::clone(link),
+            session,
+            put,
+            known: Arc::clone(known),
+            poll_due: now,
+            prune_due: now,
+            reclaim: true,
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `f` in a transaction that holds the purge lock. On a fault nothing of it stays.
+    fn transaction<T>(
+        &mut self,
+        lock: &str,
+        f: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let begin = format!("BEGIN; SELECT {lock}({LOCK_PURGE})");
+        let begun = self.session.client.batch_execute(&begin).map_err(fault);
+        let result = begun.and_then(|()| f(self)).and_then(|it| {
+            self.session.client.batch_execute("COMMIT").map_err(fault)?;
+            Ok(it)
+        });
+        if result.is_err() {
+            // A connection that cannot even do this is of no use.
+            self.session.client.batch_execute("ROLLBACK").map_err(fault)?;
+        }
+        result
+    }
+
+    fn execute(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<i64, Fault> {
+        let rows = self.session.client.execute(sql, params).map_err(fault)?;
+        Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+    }
+
+    fn number(&mut self, sql: &str) -> Result<i64, Fault> {
+        let row = self.session.client.query_one(sql, &[]).map_err(fault)?;
+        row.try_get(0).map_err(fault)
+    }
+
+    fn put_locked(&mut self, rows: &[&Row]) -> Result<Written, Fault> {
+        if last_purge(&mut self.session.client)? > self.known().seen.unwrap_or(0) {
+            return Ok(Written::Behind);
+        }
+        let digests: Vec<&[u8]> = rows.iter().map(|it| it.digest.as_slice()).collect();
+        let stored: Vec<i64> = rows.iter().map(|it| to_sql(it.stored_at)).collect();
+        let keep: Vec<i64> = rows.iter().map(|it| to_sql(it.keep_until)).collect();
+        let sums: Vec<i64> = rows.iter().map(|it| i64::from(it.checksum())).collect();
+        let paths: Vec<&[u8]> = rows.iter().map(|it| it.path.as_bytes()).collect();
+        let metas: Vec<&[u8]> = rows.iter().map(|it| &it.meta[..]).collect();
+        let bodies: Vec<&[u8]> = rows.iter().map(|it| &it.body[..]).collect();
+        let params: [&(dyn ToSql + Sync); 7] =
+            [&digests, &stored, &keep, &sums, &paths, &metas, &bodies];
+        self.session.client.execute(&self.put, &params).map_err(fault)?;
+        Ok(Written::All)
+    }
+
+    /// One step of a purge. The last step announces it, in the same transaction: whoever hears of
+    /// it finds no row that it should have removed.
+    fn purge_locked(&mut self, purge: &Purge, now: Wall) -> Result<(Step, Option<i64>), Fault> {
+        let rows = match &purge.selection {
+            Selection::All => return self.purge_all(purge, now),
+            Selection::Path(path) => {
+                let path = path.as_bytes();
+                self.purge_where(
+                    "substring(path, 1, 512) = substring($3::bytea, 1, 512)
+                    AND path = $3 AND octet_length($4::bytea) >= 0",
+                    purge.effect,
+                    now,
+                    path,
+                    b"",
+                )?
+            }
+            Selection::Prefix(prefix) => match prefix_end(prefix.as_bytes()) {
+                Some(end) => self.purge_where(
+                    "substring(path, 1, 512) >= substring($3::bytea, 1, 512)
+                    AND substring(path, 1, 512) <= $4::bytea AND path >= $3 AND path < $4",
+                    purge.effect,
+                    now,
+                    prefix.as_bytes(),
+                    &end,
+                )?,
+                None => return self.purge_all(purge, now),
+            },
+            Selection::Digests(digests) => {
+                let rows = self.purge_digests(digests, purge.effect, now)?;
+                let step = Step { rows: rows.unsigned_abs(), more: false };
+                return Ok((step, Some(self.announce(purge)?)));
+            }
+        };
+        let more = rows >= STEP_ROWS;
+        let seq = if more { None } else { Some(self.announce(purge)?) };
+        Ok((Step { rows: rows.unsigned_abs(), more }, seq))
+    }
+
+    fn purge_all(&mut self, purge: &Purge, now: Wall) -> Result<(Step, Option<i64>), Fault> {
+        let rows = self.count()?;
+        let now = to_sql(now);
+        match purge.effect {
+            // The next number: rows in flight wait for the lock and will have greater ones.
+            Effect::Remove => self.execute(
+                "UPDATE apiproxyd_state_v1 SET cleared_id = nextval('apiproxyd_ids_v1')",
+                &[],
+            )?,
+            Effect::Expire => self.execute(
+                "UPDATE apiproxyd_state_v1 SET expired_id = nextval('apiproxyd_ids_v1'),
+                 expired_at = $1",
+                &[&now],
+            )?,
+        };
+        self.reclaim |= purge.effect == Effect::Remove;
+        let step = Step { rows: rows.unsigned_abs(), more: false };
+        Ok((step, Some(self.announce(purge)?)))
+    }
+
+    fn purge_where(
+        &mut self,
+        which: &str,
+        effect: Effect,
+        now: Wall,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<i64, Fault> {
+        let now = to_sql(now);
+        let chosen = format!(
+            "digest IN (SELECT e.digest FROM apiproxyd_entries_v1 e, apiproxyd_state_v1 s
+             WHERE {which} AND e.id > s.cleared_id AND $1::bigint >= 0"
+        );
+        let sql = match effect {
+            Effect::Remove => format!("DELETE FROM apiproxyd_entries_v1 WHERE {chosen} LIMIT $2)"),
+            Effect::Expire => format!(
+                "UPDATE apiproxyd_entries_v1 SET expired_at = $1
+                 WHERE {chosen} AND e.id > s.expired_id AND e.expired_at IS NULL LIMIT $2)"
+            ),
+        };
+        self.execute(&sql, &[&now, &STEP_ROWS, &from, &to])
+    }
+
+    fn purge_digests(
+        &mut self,
+        digests: &[Digest],
+        effect: Effect,
+        now: Wall,
+    ) -> Result<i64, Fault> {
+        let digests: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
+        let now = to_sql(now);
+        let visible = "e.digest = ANY($1) AND e.id > s.cleared_id";
+        match effect {
+            Effect::Remove => {
+                let sql = format!(
+                    "DELETE FROM apiproxyd_entries_v1 e USING apiproxyd_state_v1 s WHERE {visible}"
+                );
+                self.execute(&sql, &[&digests])
+            }
+            Effect::Expire => {
+                let sql = format!(
+                    "UPDATE apiproxyd_entries_v1 e SET expired_at = $2 FROM apiproxyd_state_v1 s
+                     WHERE {visible} AND e.expired_at IS NULL"
+                );
+                self.execute(&sql, &[&digests, &now])
+            }
+        }
+    }
+
+    fn announce(&mut self, purge: &Purge) -> Result<i64, Fault> {
+        let (effect, selection, subject) = encoded(purge);
+        let insert = "INSERT INTO apiproxyd_purges_v1 (effect, selection, subject)
+            VALUES ($1, $2, $3) RETURNING seq";
+        let params: [&(dyn ToSql + Sync); 3] = [&effect, &selection, &subject];
+        let row = self.session.client.query_one(insert, &params).map_err(fault)?;
+        self.session.client.batch_execute("NOTIFY apiproxyd_purges_v1").map_err(fault)?;
+        row.try_get(0).map_err(fault)
+    }
+
+    /// Purges of other instances since the last time.
+    fn news(&mut self) -> Result<Vec<Purge>, Fault> {
+        let last = last_purge(&mut self.session.client)?;
+        let Some(seen) = self.known().seen else {
+            // Nothing was cached before the first connection: what came before is no news.
+            self.known().seen = Some(last);
+            return Ok(Vec::new());
+        };
+        if last == seen {
+            return Ok(Vec::new());
+        }
+        let first = "SELECT coalesce(min(seq), 0) FROM apiproxyd_purges_v1";
+        if last < seen || self.number(first)? > seen + 1 {
+            // The tables are new, or so long ago was the last time that purges were forgotten.
+            *self.known() = Known { seen: Some(last), own: Vec::new() };
+            self.reclaim = true;
+            return Ok(vec![Purge::CLEAR]);
+        }
+        let since = "SELECT seq, effect, selection, subject FROM apiproxyd_purges_v1
+            WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+        let rows = self.session.client.query(since, &[&seen, &last]).map_err(fault)?;
+        let mut purges = Vec::new();
+        let mut known = self.known();
+        for row in &rows {
+            let seq: i64 = row.try_get(0).map_err(fault)?;
+            if !known.own.contains(&seq) {
+                let (effect, selection) =
+                    (row.try_get(1).map_err(fault)?, row.try_get(2).map_err(fault)?);
+                let subject = row.try_get(3).map_err(fault)?;
+                purges.push(decoded(effect, selection, subject));
+            }
+        }
+        known.seen = Some(last);
+        known.own.retain(|it| *it > last);
+        Ok(purges)
+    }
+
+    /// Whether a notification has come.
+    fn is_notified(&mut self) -> Result<bool, Fault> {
+        let mut notified = false;
+        let mut notifications = self.session.client.notifications();
+        let mut pending = notifications.iter();
+        while pending.next().map_err(fault)?.is_some() {
+            notified = true;
+        }
+        Ok(notified)
+    }
+
+    /// Removes rows that a clear has hidden. Whether there may be more. Of several instances each
+    /// takes others.
+    fn reclaim(&mut self) -> Result<bool, Fault> {
+        if !self.reclaim {
+            return Ok(false);
+        }
+        let gone = self.execute(
+            "DELETE FROM apiproxyd_entries_v1 WHERE digest IN (
+                SELECT digest FROM apiproxyd_entries_v1
+                WHERE id <= (SELECT cleared_id FROM apiproxyd_state_v1)
+                LIMIT $1 FOR UPDATE SKIP LOCKED)",
+            &[&STEP_ROWS],
+        )?;
+        self.reclaim = gone > 0;
+        Ok(self.reclaim)
+    }
+
+    fn prune(&mut self) -> Result<(), Fault> {
+        if Instant::now() < self.prune_due {
+            return Ok(());
+        }
+        self.prune_due = Instant::now() + PRUNE_EVERY;
+        // The last one stays, so that numbers can be compared.
+        let sql = format!(
+            "DELETE FROM apiproxyd_purges_v1 WHERE at < now() - interval '{PRUNE_AFTER}'
+             AND seq < (SELECT max(seq) FROM apiproxyd_purges_v1)"
+        );
+        self.execute(&sql, &[]).map(|_| ())
+    }
+
+    fn count(&mut self) -> Result<i64, Fault> {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM apiproxyd_entries_v1
+             WHERE id > (SELECT cleared_id FROM apiproxyd_state_v1) LIMIT {COUNT_MAX}) t"
+        );
+        let counted = self.number(&sql)?;
+        if counted < COUNT_MAX {
+            return Ok(counted);
+        }
+        let estimate = "SELECT reltuples::bigint FROM pg_class
+            WHERE oid = 'apiproxyd_entries_v1'::regclass";
+        Ok(self.number(estimate)?.max(counted))
+    }
+}
+
+fn connect(link: &Link) -> Result<(Session, Statement), Fault> {
+    let mut session = link.connect()?;
+    session.make_schema()?;
+    session.client.batch_execute("LISTEN apiproxyd_purges_v1").map_err(fault)?;
+    let put = session.client.prepare(PUT).map_err(fault)?;
+    Ok((session, put))
+}
+
+/// By the simple protocol, in one round trip; to be asked after the lock was taken.
+fn last_purge(client: &mut Client) -> Result<i64, Fault> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM apiproxyd_purges_v1";
+    let messages = client.simple_query(sql).map_err(fault)?;
+    let text = messages.iter().find_map(|it| match it {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let number = text.and_then(|it| it.parse().ok());
+    number.ok_or_else(|| Fault::new(Unavailable::Bug, "no number of the last purge"))
+}
+
+impl Writer for PgWriter {
+    fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault> {
+        // In one order everywhere, so that two instances cannot wait for each other.
+        let mut sorted: Vec<&Row> = rows.iter().map(|it| &**it).collect();
+        sorted.sort_by_key(|it| it.digest);
+        let written =
+            self.transaction("pg_advisory_xact_lock_shared", |it| it.put_locked(&sorted))?;
+        if written == Written::Behind {
+            self.poll_due = Instant::now();
+        }
+        Ok(written)
+    }
+
+    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
+        let (step, seq) =
+            self.transaction("pg_advisory_xact_lock", |it| it.purge_locked(purge, now))?;
+        self.known().own.extend(seq);
+        Ok(step)
+    }
+
+    fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
+        let now = to_sql(now);
+        let rows = self.execute(
+            "DELETE FROM apiproxyd_entries_v1 WHERE digest IN (
+                SELECT digest FROM apiproxyd_entries_v1
+                WHERE keep_until < 9223372036854775807 AND keep_until <= $1
+                LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            &[&now, &STEP_ROWS],
+        )?;
+        Ok(Step { rows: rows.unsigned_abs(), more: rows >= STEP_ROWS })
+    }
+
+    fn upkeep(&mut self) -> Result<Upkeep, Fault> {
+        if self.session.is_too_old(&self.link) {
+            (self.session, self.put) = connect(&self.link)?;
+            // Notifications may have been missed in between.
+            self.poll_due = Instant::now();
+        }
+        let notified = self.is_notified()?;
+        if !notified && !self.reclaim && Instant::now() < self.poll_due {
+            return Ok(Upkeep::default());
+        }
+        self.poll_due = Instant::now() + POLL_EVERY;
+        let remote = self.news()?;
+        self.reclaim |= remote.contains(&Purge::CLEAR);
+        let more = self.reclaim()?;
+        self.prune()?;
+        Ok(Upkeep { more, remote })
+    }
+
+    fn usage(&mut self) -> Result<Usage, Fault> {
+        let rows = self.count()?;
+        let bytes = "SELECT pg_total_relation_size('apiproxyd_entries_v1')";
+        let bytes = self.number(bytes)?;
+        Ok(Usage { rows: rows.unsigned_abs(), bytes: bytes.unsigned_abs() })
+    }
+}
+
+fn encoded(purge: &Purge) -> (i16, i16, Vec<u8>) {
+    let effect = match purge.effect {
+        Effect::Remove => 0,
+        Effect::Expire => 1,
+    };
+    let (selection, subject) = match &purge.selection {
+        Selection::All => (0, Vec::new()),
+        Selection::Path(path) => (1, path.as_bytes().to_vec()),
+        Selection::Prefix(prefix) => (2, prefix.as_bytes().to_vec()),
+        Selection::Digests(digests) => (3, digests.concat()),
+    };
+    (effect, selection, subject)
+}
+
+/// What this version does not understand concerns everything: too much is forgotten, not too
+/// little.
+fn decoded(effect: i16, selection: i16, subject: &[u8]) -> Purge {
+    let effect = if effect == 1 { Effect::Expire } else { Effect::Remove };
+    let text = std::str::from_utf8(subject);
+    let selection = match (selection, text) {
+        (1, Ok(path)) => Selection::Path(path.into()),
+        (2, Ok(prefix)) => Selection::Prefix(prefix.into()),
+        (3, _) => Selection::Digests(subject.as_chunks::<16>().0.into()),
+        _ => Selection::All,
+    };
+    Purge { selection, effect }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_is_read_as_it_was_announced() {
+        for selection in [
+            Selection::All,
+            Selection::Path("/ä".into()),
+            Selection::Prefix("".into()),
+            Selection::Digests([[1; 16], [2; 16]].into()),
+        ] {
+            for effect in [Effect::Remove, Effect::Expire] {
+                let purge = Purge { selection: selection.clone(), effect };
+                let (effect, selection, subject) = encoded(&purge);
+                assert_eq!(decoded(effect, selection, &subject), purge);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_purge_concerns_everything() {
+        assert_eq!(decoded(9, 9, b"?"), Purge::CLEAR);
+        assert_eq!(decoded(0, 1, b"\xff"), Purge::CLEAR);
+    }
+}

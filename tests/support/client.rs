@@ -1,0 +1,162 @@
+//! A client on one connection: sends what the test says, reads strictly.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::PATIENCE;
+use super::message::{Reader, Response, Unreadable};
+
+/// Why there is no answer.
+pub type Fault = Unreadable;
+
+/// One connection to the daemon. Every read has [`PATIENCE`] as its deadline.
+pub struct Client {
+    stream: TcpStream,
+    /// Read and not yet taken: the start of a later answer.
+    buf: Vec<u8>,
+}
+
+impl Client {
+    /// Opens a connection.
+    #[track_caller]
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap_or_else(|error| panic!("{addr}: {error}"));
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buf: Vec::new() }
+    }
+
+    /// Another deadline for reads.
+    pub fn patience(&mut self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.try_send(bytes).expect("the daemon took no more bytes");
+        self
+    }
+
+    /// Sends bytes as they are, where a refusal is to be expected.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends a request with Host, the given fields and, for a body, its length.
+    #[track_caller]
+    pub fn send_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) {
+        self.send(request(method, target, fields, body));
+    }
+
+    /// A request and its answer; the connection stays open.
+    #[track_caller]
+    pub fn ask(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        self.send_request(method, target, fields, "");
+        self.read(method)
+    }
+
+    /// A GET and its answer; the connection stays open.
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> Response {
+        self.ask("GET", target, &[])
+    }
+
+    /// A request of JSON and its answer; the connection stays open.
+    #[track_caller]
+    pub fn post(&mut self, target: &str, body: &str) -> Response {
+        self.send_request("POST", target, &[("Content-Type", "application/json")], body);
+        self.read("POST")
+    }
+
+    /// The next answer, which must be whole and well-formed.
+    #[track_caller]
+    pub fn read(&mut self, method: &str) -> Response {
+        self.try_read(method).unwrap_or_else(|fault| panic!("no answer to {method}: {fault:?}"))
+    }
+
+    /// The next answer, or why there is none.
+    pub fn try_read(&mut self, method: &str) -> Result<Response, Fault> {
+        Reader { from: &mut self.stream, buf: &mut self.buf }.response(method)
+    }
+
+    /// Reads until at least `bytes` are here, whatever they are, and leaves them here.
+    #[track_caller]
+    pub fn await_bytes(&mut self, bytes: usize) -> &[u8] {
+        let mut part = [0; 4096];
+        while self.buf.len() < bytes {
+            let more = self.stream.read(&mut part).expect("nothing came");
+            assert!(more > 0, "closed after {:?}", String::from_utf8_lossy(&self.buf));
+            self.buf.extend_from_slice(&part[..more]);
+        }
+        &self.buf
+    }
+
+    /// Reads until text has come, and leaves everything here.
+    #[track_caller]
+    pub fn await_text(&mut self, text: &str) -> &[u8] {
+        let mut bytes = text.len();
+        while !self.await_bytes(bytes).windows(text.len()).any(|it| it == text.as_bytes()) {
+            bytes = self.buf.len() + 1;
+        }
+        &self.buf
+    }
+
+    /// Everything up to the close; a reset ends it too.
+    #[track_caller]
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut part = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut part) {
+                Ok(0) => return std::mem::take(&mut self.buf),
+                Ok(more) => self.buf.extend_from_slice(&part[..more]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    panic!("not closed after {:?}", String::from_utf8_lossy(&self.buf))
+                }
+                Err(_) => return std::mem::take(&mut self.buf),
+            }
+        }
+    }
+
+    /// Asserts that the daemon closes and sends nothing more.
+    #[track_caller]
+    pub fn expect_close(&mut self) {
+        let rest = self.read_to_end();
+        assert!(rest.is_empty(), "before the close: {:?}", String::from_utf8_lossy(&rest));
+    }
+
+    /// Ends the sending side only.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).ok();
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        super::origin::reset(self.stream);
+    }
+}
+
+/// A request's bytes: Host, the given fields and, for a body, its length.
+pub fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str("Host: proxy.test\r\n");
+    }
+    for (name, value) in fields {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    text.push_str(body);
+    text.into_bytes()
+}

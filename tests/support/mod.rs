@@ -1,0 +1,70 @@
+//! What the end-to-end tests share: the real daemon, an origin scripted byte by byte, and a raw
+//! client that believes nothing.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `proxy` | starts the binary over a configuration, watches its process, ends it |
+//! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
+//! | `client` | a client on one connection, reading answers strictly |
+//! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
+//! | `load` | the same request over many connections at the same moment |
+//!
+//! Nothing here sleeps for luck: a test waits for a condition ([`eventually`], [`Gate`]) and fails
+//! when it has not come true within [`PATIENCE`]. `APIPROXYD_TEST_DRIVER` (`io_uring`, `epoll`)
+//! chooses the event loop, so that the whole suite runs on either.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unused_imports, reason = "each test file uses a part of it")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub mod client;
+pub mod load;
+pub mod message;
+pub mod origin;
+pub mod proxy;
+
+pub use client::{Client, Fault};
+pub use message::{Request, Response};
+pub use origin::{Connection, Origin, answer};
+pub use proxy::{Proxy, Refused, Setup};
+
+/// Long enough for a busy machine, short enough to notice a hang.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for a condition that another thread or process brings about.
+///
+/// # Panics
+/// When it has not come true within [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Holds threads until it is opened; stays open from then on.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets everybody pass, now and later.
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until it is open; panics after [`PATIENCE`].
+    #[track_caller]
+    pub fn pass(&self) {
+        let shut = self.0.0.lock().unwrap();
+        let waited = self.0.1.wait_timeout_while(shut, PATIENCE, |open| !*open).unwrap();
+        let open = *waited.0;
+        drop(waited);
+        assert!(open, "nobody opened the gate");
+    }
+}

@@ -1,0 +1,246 @@
+//! An origin server of plain threads. A script plays one connection, byte by byte; it may answer,
+//! stall at a [`Gate`](super::Gate), stop in the middle, close or reset.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use super::PATIENCE;
+use super::message::{Reader, Request};
+
+/// An origin on a port of its own. Dropping it closes every connection and joins its threads;
+/// a script that panicked fails the test there.
+pub struct Origin {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+type Script = dyn Fn(&mut Connection) + Send + Sync;
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<Request>>,
+    arrived: Condvar,
+    accepted: AtomicUsize,
+    ending: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+    panics: Mutex<Vec<String>>,
+}
+
+impl Origin {
+    /// Answers every request with what `reply` makes of it; keeps connections open.
+    pub fn respond(reply: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::script(move |connection| {
+            while let Some(request) = connection.request() {
+                if !connection.send(reply(&request)) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Answers every request with the same bytes.
+    pub fn fixed(reply: impl Into<Vec<u8>>) -> Self {
+        let reply = reply.into();
+        Self::respond(move |_| reply.clone())
+    }
+
+    /// Plays `script` on every connection, each on a thread of its own.
+    pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let (script, ours): (Arc<Script>, _) = (Arc::new(script), shared.clone());
+        let acceptor = std::thread::spawn(move || accept(&listener, &script, &ours));
+        Self { addr, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What to write into `entry_point`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// All requests so far, in the order they were complete.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How many requests have come.
+    pub fn count(&self) -> usize {
+        self.shared.requests.lock().unwrap().len()
+    }
+
+    /// The last request; panics when there was none.
+    #[track_caller]
+    pub fn last(&self) -> Request {
+        self.requests().pop().expect("the origin saw no request")
+    }
+
+    /// How many connections have come.
+    pub fn connections(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `count` requests have come.
+    #[track_caller]
+    pub fn await_requests(&self, count: usize) {
+        let requests = self.shared.requests.lock().unwrap();
+        let waited =
+            self.shared.arrived.wait_timeout_while(requests, PATIENCE, |it| it.len() < count);
+        let seen = waited.unwrap().0.len();
+        assert!(seen >= count, "{seen} of {count} requests came");
+    }
+
+    /// Closes all its connections; new ones are accepted.
+    pub fn disconnect(&self) {
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::SeqCst);
+        self.disconnect();
+        TcpStream::connect(self.addr).ok();
+        let joined = self.acceptor.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(matches!(joined, Some(Ok(()))), "the origin's acceptor panicked");
+            let panics = self.shared.panics.lock().unwrap();
+            assert!(panics.is_empty(), "the origin's script: {}", panics.join("; "));
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
+    let mut players = Vec::new();
+    for stream in listener.incoming() {
+        if shared.ending.load(Ordering::SeqCst) {
+            break;
+        }
+        let Ok(stream) = stream else { continue };
+        stream.set_nodelay(true).unwrap();
+        shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
+        let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        let (script, shared) = (script.clone(), shared.clone());
+        players.push(std::thread::spawn(move || {
+            let stream = Some(stream);
+            let mut connection =
+                Connection { number, stream, buf: Vec::new(), shared: shared.clone() };
+            let played = catch_unwind(AssertUnwindSafe(|| script(&mut connection)));
+            connection.close();
+            if let Err(panic) = played {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.unwrap_or_else(|| "panicked".to_owned());
+                shared.panics.lock().unwrap().push(text);
+            }
+        }));
+    }
+    // Connections that came in while it was ending are closed too.
+    for stream in shared.streams.lock().unwrap().drain(..) {
+        stream.shutdown(Shutdown::Both).ok();
+    }
+    for player in players {
+        player.join().ok();
+    }
+}
+
+/// One connection as its script sees it.
+pub struct Connection {
+    /// Counted from 0.
+    pub number: usize,
+    /// `None` once closed.
+    stream: Option<TcpStream>,
+    buf: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    /// The next request, recorded; `None` when the daemon closed instead, in whatever way.
+    pub fn request(&mut self) -> Option<Request> {
+        let stream = self.stream.as_mut()?;
+        let mut request = Reader { from: stream, buf: &mut self.buf }.request().ok().flatten()?;
+        request.connection = self.number;
+        self.shared.requests.lock().unwrap().push(request.clone());
+        self.shared.arrived.notify_all();
+        Some(request)
+    }
+
+    /// Sends bytes; false when the daemon no longer takes any.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.as_mut().is_some_and(|stream| stream.write_all(bytes.as_ref()).is_ok())
+    }
+
+    /// Waits until the daemon closes its side, reading nothing meaningful.
+    #[track_caller]
+    pub fn await_close(&mut self) {
+        use std::io::Read;
+        let Some(stream) = self.stream.as_mut() else { return };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut part = [0; 1024];
+        loop {
+            match stream.read(&mut part) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("the daemon did not close")
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Closes in order: what was sent arrives.
+    pub fn close(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Closes with a reset.
+    pub fn reset(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // The clone kept for `disconnect` would keep the socket open.
+            let peer = stream.peer_addr().ok();
+            self.shared.streams.lock().unwrap().retain(|it| it.peer_addr().ok() != peer);
+            reset(stream);
+        }
+    }
+}
+
+/// Closes a connection with a reset.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A response's bytes: Date and Content-Length, the given fields, a body.
+pub fn answer(status: u16, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut text = format!("HTTP/1.1 {status} Scripted\r\n");
+    if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        text.push_str(&format!("Date: {date}\r\n"));
+    }
+    for (name, value) in fields {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !matches!(status, 204 | 304) {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
