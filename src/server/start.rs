@@ -90,7 +90,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         resolver,
         tls: client_tls,
         started: crate::net::mono(),
-        epoch: std::sync::atomic::AtomicU64::new(0),
+        journal: crate::proxy::journal::Journal::new(),
         driver: OnceLock::new(),
         plan: Plan::new(settings),
     };
