@@ -224,7 +224,7 @@ impl Search {
     async fn later(&mut self, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
         let fault = Fault::Status(503);
-        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await.is_ok() {
             return Round::Answered;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
@@ -286,10 +286,12 @@ impl Search {
             Followed::Alone(status) => Round::Alone(status),
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
-                if let Some(stale) = stale
-                    && rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await
-                {
-                    return Round::Answered;
+                let mut unused = None;
+                if let Some(stale) = stale {
+                    match rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+                        Ok(()) => return Round::Answered,
+                        Err(reason) => unused = Some(reason),
+                    }
                 }
                 // The origin's own error is what this client must get; and the part it asked for
                 // may be small where the whole is too large.
@@ -297,7 +299,7 @@ impl Search {
                 if part || matches!(fault, Fault::Status(_)) {
                     return Round::Alone(self.status(Shared::No));
                 }
-                rescue::fault(&self.core, &self.inquiry, fault, client).await;
+                rescue::fault(&self.core, &self.inquiry, fault, unused, client).await;
                 Round::Answered
             }
         }
