@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use support::{Origin, Proxy, Response, Setup, answer};
 
+/// Section, fields of the request, status and verdict of the answer.
+type Wanted<'a> = (&'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
 /// An origin that says with its answer's fields what a request's `Say` field holds, `;;` between
@@ -110,7 +112,7 @@ fn what_the_request_says_decides_whether_it_takes_what_is_stored() {
     const STORED: &str = "Cache-Control: max-age=60;;Age: 10;;ETag: \"a\"";
     const CC: &str = "Cache-Control";
     let (older, newer) = (date(-7200), date(7200));
-    let rows: Vec<(&str, Vec<(&str, &str)>, u16, &str)> = vec![
+    let rows: Vec<Wanted<'_>> = vec![
         ("RFC 9111 5.2.1.1", vec![(CC, "max-age=30")], 200, "HIT"),
         ("RFC 9111 5.2.1.1", vec![(CC, "max-age=5")], 200, "MISS"),
         ("RFC 9111 5.2.1.3", vec![(CC, "min-fresh=30")], 200, "HIT"),
