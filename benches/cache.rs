@@ -156,6 +156,7 @@ fn entry(name: u32, seed: &Seed, ledger: &Arc<Ledger>) -> Entry {
         no_cache: false,
         immutable: false,
         has_validator: true,
+        shareable: false,
     };
     Entry::new(key, facts, &fields, Bytes::from(vec![b'x'; BODY_BYTES]), ledger)
 }

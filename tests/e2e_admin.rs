@@ -52,7 +52,7 @@ fn metrics_are_served_in_both_formats() {
     let proxy = Setup::over(&origin).start();
     proxy.get("/api/v1/x");
     let classic = proxy.get("/metrics");
-    assert_eq!(classic.status, 200);
+    assert_eq!(classic.status, 200, "{classic:?}");
     assert!(classic.field("Content-Type").unwrap().starts_with("text/plain"), "{classic:?}");
     assert!(classic.text().contains("# TYPE apiproxyd_"), "{}", classic.text());
     let open = proxy.ask("GET", "/metrics", &[("Accept", "application/openmetrics-text")]);
@@ -65,8 +65,8 @@ fn metrics_token_is_asked_for_where_one_is_set() {
     let origin = Origin::fixed(answer(200, &[], "x"));
     let setup = Setup::over(&origin).with("security.metrics_auth_enabled", true);
     let proxy = setup.with("security.metrics_auth_token", "letmein").start();
-    let rows: [(&str, &[(&str, &str)], u16); 5] = [
-        ("/metrics", &[], 401),
+    let rows = [
+        ("/metrics", &[][..], 401),
         ("/metrics", &[("Authorization", "Bearer wrong")], 401),
         ("/metrics?token=wrong", &[], 401),
         ("/metrics", &[("Authorization", "Bearer letmein")], 200),

@@ -150,9 +150,9 @@ fn followers_are_served_when_the_first_client_leaves() {
     let origin = Origin::script(move |connection| {
         while connection.request().is_some() {
             connection.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n");
-            connection.send("Content-Length: 10\r\n\r\nfirst");
+            connection.send("Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
             held.pass();
-            connection.send("-last");
+            connection.send("5\r\n-last\r\n0\r\n\r\n");
         }
     });
     let proxy = Setup::over(&origin).start();
@@ -181,9 +181,9 @@ fn storable_answer_is_completed_after_its_client_left() {
     let origin = Origin::script(move |connection| {
         while connection.request().is_some() {
             connection.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n");
-            connection.send("Content-Length: 10\r\n\r\nfirst");
+            connection.send("Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
             held.pass();
-            connection.send("-last");
+            connection.send("5\r\n-last\r\n0\r\n\r\n");
         }
     });
     let proxy = Setup::over(&origin).start();

@@ -190,9 +190,9 @@ fn body_streams_before_its_end() {
         if connection.request().is_none() {
             return;
         }
-        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
         held.pass();
-        connection.send("-last");
+        connection.send("5\r\n-last\r\n0\r\n\r\n");
     });
     let proxy = Setup::over(&origin).start();
     let mut client = proxy.connect();
@@ -246,8 +246,8 @@ fn refused_requests_never_reach_the_origin() {
     let origin = Origin::fixed(answer(200, &[], "x"));
     let proxy = Setup::over(&origin).with("whitelisted_endpoints", vec!["/v1/*"]).start();
     let json = [("Content-Type", "application/json")];
-    let rows: [(&str, &str, &[(&str, &str)], &str, u16, &str); 5] = [
-        ("GET", "/api/v2/x", &[], "", 403, "endpoint_not_allowed"),
+    let rows = [
+        ("GET", "/api/v2/x", &[][..], "", 403, "endpoint_not_allowed"),
         ("GET", "/nowhere", &[], "", 404, "not_found"),
         (
             "POST",

@@ -4,15 +4,13 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
-use apiproxyd::store::{
-    Effect, GetOutcome, Purge, Selection, Settings, StartError, StoreHandle, Unavailable,
-};
+use apiproxyd::store::{GetOutcome, Settings, StartError, StoreHandle, Unavailable};
 use rusqlite::Connection;
 use support::{Desk, digest, eventually, row, sized_row};
 
@@ -435,79 +433,4 @@ fn a_full_disk_drops_puts_and_serves_lookups() {
     works(&desk);
     desk.end();
     drop(disk);
-}
-
-const CHILD: &str = "STORE_TEST_CHILD";
-
-/// Not a test of its own: what the killed process runs. It prints what it has been promised.
-#[test]
-fn child_that_writes_until_it_is_killed() {
-    let Ok(path) = std::env::var(CHILD) else { return };
-    let settings = Settings { path: path.into(), ..Settings::default() };
-    let desk = Desk::new(StoreHandle::open(&settings).unwrap());
-    let mut out = std::io::stdout().lock();
-    for round in 0_u32.. {
-        for name in 0..97 {
-            // Different in every round, so that a mixture would show.
-            desk.put(sized_row(name, &format!("/{round}"), 500 + 37 * (round as usize % 600)));
-        }
-        desk.flush();
-        writeln!(out, "flushed {round}").unwrap();
-        if round % 5 == 4 {
-            desk.wait(desk.client.clear()).unwrap();
-            writeln!(out, "cleared {round}").unwrap();
-        }
-    }
-}
-
-/// What a killed writer left: whole rows, none older than what was flushed or cleared.
-#[test]
-fn a_killed_writer_leaves_whole_rows_and_keeps_its_promises() {
-    let kills: u32 = std::env::var("STORE_KILLS").map_or(25, |it| it.parse().unwrap());
-    let place = Place::new();
-    for kill in 0..kills {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_writes_until_it_is_killed", "--nocapture"])
-            .env(CHILD, place.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut promised = Vec::new();
-        for line in lines {
-            if line.starts_with("flushed ") || line.starts_with("cleared ") {
-                promised.push(line);
-            }
-            // Then kill it somewhere in the next round.
-            if promised.len() as u32 == 1 + kill % 13 {
-                child.kill().ok();
-            }
-        }
-        child.wait().unwrap();
-        check_promises(&place.open(), &promised, kill);
-    }
-}
-
-fn check_promises(desk: &Desk, promised: &[String], kill: u32) {
-    let last = promised.last().unwrap();
-    let (what, round) = last.split_once(' ').unwrap();
-    let round: u32 = round.parse().unwrap();
-    for name in 0..97 {
-        let Some(found) = desk.find(name) else {
-            // The clear of this very round may have been done and not yet printed.
-            let clearing = what == "cleared" || round % 5 == 4;
-            assert!(clearing, "kill {kill}: row {name} is lost after {last}");
-            continue;
-        };
-        let of: u32 = found.path[1..].parse().unwrap();
-        let whole = sized_row(name, &found.path, 500 + 37 * (of as usize % 600));
-        assert_eq!(found, whole, "kill {kill}: row {name} after {last}");
-        let oldest = if what == "cleared" { round + 1 } else { round };
-        assert!(of >= oldest, "kill {kill}: row {name} of round {of} after {last}");
-    }
-    assert_eq!(desk.handle.stats().files_moved_aside.load(Ordering::Relaxed), 0, "kill {kill}");
-    assert_eq!(desk.handle.stats().rows_damaged.load(Ordering::Relaxed), 0, "kill {kill}");
-    let expire = Purge { selection: Selection::All, effect: Effect::Expire };
-    desk.wait(desk.client.purge(expire)).unwrap();
-    assert_eq!(desk.handle.shutdown(support::PATIENCE), apiproxyd::store::Shutdown::Flushed);
 }

@@ -112,7 +112,7 @@ pub(super) struct Choices {
     /// Configuration file (JSON).
     #[arg(long, short, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// URL of the upstream API, such as https://api.example.com/v2.
+    /// URL of the upstream API, such as `https://api.example.com/v2`.
     #[arg(long, value_name = "URL")]
     entry_point: Option<String>,
     /// Allow upstreams on private and loopback addresses.

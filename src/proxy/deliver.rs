@@ -18,6 +18,7 @@ use crate::proxy::downstream::{Downstream, Length, Reply};
 use crate::proxy::flight::Incoming;
 use crate::proxy::growing::Piece;
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
 
 /// Sends an entry as this request wants it.
@@ -100,7 +101,13 @@ pub async fn incoming(
 async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
     let (mut cursor, mut bytes) = (0, 0);
     loop {
-        match reader.0.body.next(&mut cursor).await {
+        // A client that leaves while nothing arrives is noticed here, one that leaves while
+        // something does by the write that fails.
+        let piece = match race(reader.0.body.next(&mut cursor), client.gone()).await {
+            First::Left(piece) => piece,
+            First::Right(()) => return bytes,
+        };
+        match piece {
             Piece::Chunk(chunk) => {
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {

@@ -22,8 +22,9 @@ use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
-use crate::proxy::origin::{Body, Connection, Purpose};
+use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
 use crate::proxy::purge;
+use crate::proxy::race::{First, race};
 
 /// A fetch.
 pub struct Fetch {
@@ -156,17 +157,17 @@ impl Fetch {
         }
     }
 
-    /// A storable answer: small ones whole, large ones readable while they arrive.
+    /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-        if small {
-            let body = self.gather(&mut asked).await;
-            return match body {
-                Ok(body) => self.kept(lead, asked, facts, body),
-                Err(fault) => self.broken(lead, asked, fault),
-            };
-        }
+        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+            Ok(AtHand::Whole(chunks)) => {
+                return self.kept(lead, asked, facts, chunks.concat().into());
+            }
+            Ok(AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::All);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         let worth = facts.is_worth_waiting_for();
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, worth, None)));
         match self.pump(&mut asked, &body).await {
@@ -266,9 +267,10 @@ impl Fetch {
     /// Moves the body into `body` until its end, or until nobody reads it any more.
     async fn pump(&self, asked: &mut Asked, body: &Growing) -> Result<(), Fault> {
         while body.room().await {
-            match self.next(asked).await? {
-                Some(chunk) => body.push(chunk),
-                None => return Ok(()),
+            match race(self.next(asked), body.deserted()).await {
+                First::Left(Ok(Some(chunk))) => body.push(chunk),
+                First::Left(Ok(None)) | First::Right(()) => return Ok(()),
+                First::Left(Err(fault)) => return Err(fault),
             }
         }
         Ok(())

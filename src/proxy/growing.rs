@@ -150,6 +150,19 @@ impl Growing {
         .await
     }
 
+    /// Waits until the one reader of a passing body has left; for ever where all is kept.
+    pub async fn deserted(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.abandoned {
+                return Poll::Ready(());
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// The reader of a passing body leaves; the writer learns it from [`Growing::room`].
     pub fn abandon(&self) {
         let mut state = self.lock();
@@ -165,21 +178,17 @@ impl Growing {
         }
     }
 
-    /// All chunks of a kept body in one piece.
+    /// All chunks of a kept body in one piece, in memory of its own: the read buffers behind the
+    /// chunks may be much larger.
     #[must_use]
     pub fn concatenated(&self) -> Bytes {
         let state = self.lock();
         debug_assert!(state.keep == Keep::All);
-        match state.chunks.front() {
-            Some(only) if state.chunks.len() == 1 => only.clone(),
-            _ => {
-                let mut whole = Vec::with_capacity(state.queued_bytes);
-                for chunk in &state.chunks {
-                    whole.extend_from_slice(chunk);
-                }
-                whole.into()
-            }
+        let mut whole = Vec::with_capacity(state.queued_bytes);
+        for chunk in &state.chunks {
+            whole.extend_from_slice(chunk);
         }
+        whole.into()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -235,7 +235,7 @@ impl<E> Lead<E> {
     }
 
     /// Ends with a fault. With something stale to serve instead, the next attempt waits: one
-    /// second, doubled with each failure, at most [`RETRY_SPAN_MAX`].
+    /// second, doubled with each failure, at most half a minute.
     pub fn fail(self, fault: Fault, stale: Option<Arc<E>>, now: Mono) {
         if stale.is_some() {
             let mut stripe = self.hub.stripe(self.hash);

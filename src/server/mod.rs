@@ -94,7 +94,8 @@ fn print_start(started: &Started, cores: &Cores) {
     let mut out = std::io::stdout().lock();
     let version = env!("CARGO_PKG_VERSION");
     let _ = writeln!(out, "apiproxyd {version} listening on {}", started.url());
-    let _ = writeln!(out, "  cores       {} ({})", cores.len(), cores.driver());
+    let _ = writeln!(out, "  cores       {}", cores.len());
+    let _ = writeln!(out, "  driver      {}", cores.driver());
     for upstream in &settings.upstreams {
         let prefix = settings.server.api_prefix.as_str();
         let _ = writeln!(out, "  upstream    {prefix}/* -> {}", upstream.upstream);

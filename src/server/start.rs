@@ -66,10 +66,8 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let cpus = cpus(&settings.server.cores)?;
     let count = NonZeroUsize::new(cpus.len()).unwrap_or(NonZeroUsize::MIN);
     let wanted = wanted_address(&settings)?;
-    let listeners = listen::bind(wanted, count).map_err(|error| {
-        // A port in use or forbidden is for the operator's configuration to resolve.
-        StartError::Config(format!("cannot listen on {error}"))
-    })?;
+    let listeners = listen::bind(wanted, count)
+        .map_err(|error| StartError::Machine(format!("cannot listen on {error}")))?;
     let store = open_store(&settings)?;
     let settings_of_resolver =
         resolver::Settings { ttl: settings.client.resolve_ttl, ..resolver::Settings::default() };

@@ -108,6 +108,8 @@ impl Client {
     /// before are included. Once answered, no look-up sent afterwards finds a row as it was,
     /// and a removal of all rows survives a crash.
     ///
+    /// The answer waits for the backend, without limit if that hangs: callers give it a deadline.
+    ///
     /// A purge that fails is not forgotten: its rows stay hidden and it is tried again until it
     /// succeeds or the process ends.
     ///

@@ -289,7 +289,8 @@ impl Worker {
             thread::sleep(UNFIT_PAUSE);
             return Some(None);
         }
-        match self.errands.recv_timeout(IDLE_EVERY) {
+        let wait = if self.is_fit { IDLE_EVERY } else { UNFIT_PAUSE };
+        match self.errands.recv_timeout(wait) {
             Ok(errand) => Some(Some(errand)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -299,10 +300,14 @@ impl Worker {
     fn answer(&mut self, digests: &[Digest], waiting: Vec<(Reply, Masks)>) {
         let shared = Arc::clone(&self.asker.shared);
         if let Some(fault) = self.asker.reader.known_fault() {
-            // Nobody waits for a database that is known to be away.
-            respond(&shared, Err(fault), waiting.into_iter(), &mut Burst::default());
-            self.look_after();
-            return;
+            if self.fit.load(Ordering::Acquire) == 0 {
+                // Nobody waits for a database that is known to be away.
+                respond(&shared, Err(fault), waiting.into_iter(), &mut Burst::default());
+                self.look_after();
+                return;
+            }
+            // Another reader has reached it in the meantime.
+            self.asker.reader.forgive();
         }
         *self.desk.lock() = Some(InHand { since: Instant::now(), waiting });
         let rows = self.asker.ask(digests);

@@ -28,6 +28,11 @@ impl<T> Lazy<T> {
         self.retry.failed.as_ref().map(|it| it.fault.clone())
     }
 
+    /// Lets the next call try at once.
+    pub(crate) fn forgive(&mut self) {
+        self.retry.failed = None;
+    }
+
     /// Opens if need be, unless that failed a moment ago, and calls `f`. A fault that breaks the
     /// connection, or a panic, closes it.
     pub(crate) fn call<R>(

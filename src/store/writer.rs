@@ -20,7 +20,7 @@ use crate::store::fault::{Fault, Unavailable};
 use crate::store::mailbox::{Answer, Reply};
 use crate::store::retry::Lazy;
 use crate::store::row::{Purge, Row};
-use crate::store::shared::{OnRemotePurge, Shared, WriteOp};
+use crate::store::shared::{Epoch, OnRemotePurge, Shared, WriteOp};
 use crate::store::stats::{Op, Usage};
 
 /// Bytes after which a group is closed: a larger one blocks the file for longer and saves nothing.
@@ -126,7 +126,7 @@ impl WriterThread {
             WriteOp::Put { row, epoch, seq } => {
                 let mut group = Vec::new();
                 let mut bytes = 0;
-                self.add(&mut group, &mut bytes, row, epoch < self.shared.epoch(), seq);
+                self.add(&mut group, &mut bytes, row, epoch, seq);
                 self.fill(&mut group, &mut bytes);
                 self.put(group);
             }
@@ -148,7 +148,7 @@ impl WriterThread {
         while group.len() < GROUP_ROWS_MAX && *bytes < GROUP_BYTES_MAX {
             match self.ops.try_recv() {
                 Ok(WriteOp::Put { row, epoch, seq }) => {
-                    self.add(group, bytes, row, epoch < self.shared.epoch(), seq);
+                    self.add(group, bytes, row, epoch, seq);
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -164,11 +164,11 @@ impl WriterThread {
         group: &mut Vec<Put>,
         bytes: &mut u64,
         row: Arc<Row>,
-        cleared: bool,
+        epoch: Epoch,
         seq: u64,
     ) {
         self.finished = seq;
-        if cleared || self.is_masked(&row, seq) {
+        if epoch < self.shared.epoch() || self.is_masked(&row, seq) {
             self.shared.stats.puts_overtaken.fetch_add(1, Ordering::Relaxed);
             return;
         }

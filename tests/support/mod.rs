@@ -62,7 +62,9 @@ impl Gate {
     #[track_caller]
     pub fn pass(&self) {
         let shut = self.0.0.lock().unwrap();
-        let (open, _) = self.0.1.wait_timeout_while(shut, PATIENCE, |open| !*open).unwrap();
-        assert!(*open, "nobody opened the gate");
+        let waited = self.0.1.wait_timeout_while(shut, PATIENCE, |open| !*open).unwrap();
+        let open = *waited.0;
+        drop(waited);
+        assert!(open, "nobody opened the gate");
     }
 }

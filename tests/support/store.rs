@@ -1,5 +1,7 @@
 //! What the tests of the store share: an executor for one client, rows, and waiting.
 
+#![allow(dead_code, reason = "not every test file uses all of it")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -103,7 +105,6 @@ pub fn sized_row(name: u32, path: &str, body_bytes: usize) -> Row {
 }
 
 /// Waits for a condition that another thread or process brings about.
-#[allow(dead_code, reason = "not every test file waits")]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let pause = Duration::from_millis(5);
     let mut tries = PATIENCE.as_millis() / pause.as_millis();

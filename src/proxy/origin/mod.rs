@@ -200,6 +200,21 @@ impl Connection {
         }
     }
 
+    /// The body's bytes that have been read already, and whether that is all of it. Never waits.
+    ///
+    /// # Errors
+    /// As [`Connection::chunk`].
+    pub fn at_hand(&mut self, body: &mut Body) -> Result<AtHand, Fault> {
+        let mut chunks = Vec::new();
+        loop {
+            match self.buffered(body)? {
+                Some(Buffered::Chunk(chunk)) => chunks.push(chunk),
+                Some(Buffered::End) => return Ok(AtHand::Whole(chunks)),
+                None => return Ok(AtHand::Part(chunks)),
+            }
+        }
+    }
+
     /// Gives the connection back when its answer is complete and allows another exchange.
     pub fn finish(self, body: &Body, pool: &Pool) {
         let framed = body.reader.is_done() && body.persistent && self.input.is_empty();
@@ -218,6 +233,14 @@ pub enum Head {
     Interim(ResponseHead),
     /// The answer.
     Final(Answer),
+}
+
+/// What [`Connection::at_hand`] found.
+pub enum AtHand {
+    /// All of the body.
+    Whole(Vec<Bytes>),
+    /// Its beginning; more will come.
+    Part(Vec<Bytes>),
 }
 
 /// What [`Connection::buffered`] found.

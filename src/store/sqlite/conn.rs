@@ -60,10 +60,10 @@ pub(crate) fn open_writer(path: &Path) -> Result<(Connection, Owner), Fault> {
     let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
     conn.busy_timeout(BUSY_WRITER).map_err(fault)?;
     // Until it is known whose file it is, leave its log alone.
-    keep_log(&conn, true)?;
+    set_log(&conn, AtClose::LeaveLog)?;
     let owner = identify(&conn)?;
     if matches!(owner, Owner::Ours) {
-        keep_log(&conn, false)?;
+        set_log(&conn, AtClose::WriteLogBack)?;
         configure(&conn, CACHE_KIB_WRITER)?;
     }
     Ok((conn, owner))
@@ -75,14 +75,21 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
     conn.busy_timeout(BUSY_READER).map_err(fault)?;
-    keep_log(&conn, true)?;
+    set_log(&conn, AtClose::LeaveLog)?;
     configure(&conn, CACHE_KIB_READER)?;
     Ok(conn)
 }
 
-fn keep_log(conn: &Connection, keep: bool) -> Result<(), Fault> {
+/// What becomes of the log when the last connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtClose {
+    LeaveLog,
+    WriteLogBack,
+}
+
+fn set_log(conn: &Connection, at_close: AtClose) -> Result<(), Fault> {
     let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    conn.set_db_config(option, keep).map(|_| ()).map_err(fault)
+    conn.set_db_config(option, at_close == AtClose::LeaveLog).map(|_| ()).map_err(fault)
 }
 
 fn configure(conn: &Connection, cache_kib: i64) -> Result<(), Fault> {

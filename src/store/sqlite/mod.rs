@@ -6,7 +6,7 @@
 //! |---|---|
 //! | absent | created, 0600, its folder 0700 |
 //! | of another format version | its tables are dropped and made anew |
-//! | of the predecessor (table `cache_entries`) | moved aside to `.legacy-TIME`, a new one started |
+//! | of the predecessor (`cache_entries`) | moved aside to `.legacy-TIME`, a new one started |
 //! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one started |
 //! | another program's database | untouched; refused at start, unavailable later |
 //! | held by another process | unavailable until that process ends |

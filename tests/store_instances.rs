@@ -1,0 +1,194 @@
+//! Several instances that share a PostgreSQL database: rows, purges, and what must not come back.
+
+#[path = "support/postgres.rs"]
+mod cluster;
+#[path = "support/store.rs"]
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use apiproxyd::store::{
+    Backend, Dropped, Effect, GetOutcome, Purge, Selection, Settings, StoreHandle,
+};
+use cluster::Database;
+use postgres::fallible_iterator::FallibleIterator;
+use support::{Desk, digest, eventually, row, sized_row};
+
+fn settings(dsn: String) -> Settings {
+    Settings {
+        backend: Backend::Postgres,
+        dsn,
+        statement_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(1),
+        ..Settings::default()
+    }
+}
+
+fn start(settings: &Settings) -> Desk {
+    Desk::new(StoreHandle::open(settings).unwrap())
+}
+
+fn open(database: &Database) -> Desk {
+    let desk = start(&settings(database.dsn()));
+    ready(&desk);
+    desk
+}
+
+fn ready(desk: &Desk) {
+    eventually("the store is available", || {
+        let found = desk.get(digest(u32::MAX));
+        !matches!(found, GetOutcome::Unavailable(_)) && desk.wait(desk.client.usage()).is_ok()
+    });
+}
+
+fn works(desk: &Desk) {
+    ready(desk);
+    // What was queued while the database was away may still be given up.
+    eventually("a put is stored", || {
+        desk.put(row(4_000_000, "/works"));
+        desk.flush();
+        matches!(desk.get(digest(4_000_000)), GetOutcome::Hit(_))
+    });
+    eventually("all is well", || desk.handle.stats().unavailable().is_none());
+}
+
+fn purge(selection: Selection, effect: Effect) -> Purge {
+    Purge { selection, effect }
+}
+
+#[test]
+fn what_one_instance_stores_another_finds() {
+    let Some(database) = cluster::database() else { return };
+    let (one, two) = (open(&database), open(&database));
+    one.put(row(1, "/a"));
+    one.flush();
+    assert_eq!(two.find(1), Some(row(1, "/a")));
+    two.put(sized_row(1, "/b", 7));
+    two.flush();
+    assert_eq!(one.find(1), Some(sized_row(1, "/b", 7)));
+    one.end();
+    two.end();
+}
+
+#[test]
+fn a_purge_is_told_to_other_instances_once_and_not_to_oneself() {
+    let Some(database) = cluster::database() else { return };
+    let told = [Arc::<Mutex<Vec<Purge>>>::default(), Arc::default()];
+    let [one, two] = [0, 1].map(|index: usize| {
+        let told = Arc::clone(&told[index]);
+        let on_remote = Box::new(move |it: &Purge| told.lock().unwrap().push(it.clone()));
+        let handle = StoreHandle::open_with(&settings(database.dsn()), Some(on_remote)).unwrap();
+        let desk = Desk::new(handle);
+        ready(&desk);
+        desk
+    });
+    let orders = [
+        purge(Selection::Path("/a".into()), Effect::Remove),
+        purge(Selection::Prefix("/b".into()), Effect::Expire),
+        purge(Selection::Digests([digest(1), digest(2)].into()), Effect::Remove),
+        Purge::CLEAR,
+        purge(Selection::All, Effect::Expire),
+    ];
+    for order in &orders {
+        one.wait(one.client.purge(order.clone())).unwrap();
+    }
+    eventually("two is told", || *told[1].lock().unwrap() == orders);
+    two.wait(two.client.clear()).unwrap();
+    eventually("one is told", || *told[0].lock().unwrap() == [Purge::CLEAR]);
+    // Neither a put nor a restart of the listener tells anything again.
+    works(&one);
+    works(&two);
+    assert_eq!(told[1].lock().unwrap().len(), orders.len());
+    assert_eq!(told[0].lock().unwrap().len(), 1);
+    one.end();
+    two.end();
+}
+
+#[test]
+fn a_row_fetched_before_a_remote_clear_is_not_stored() {
+    let Some(database) = cluster::database() else { return };
+    let (one, two) = (open(&database), open(&database));
+    works(&two);
+    let epoch = two.client.epoch();
+    one.wait(one.client.clear()).unwrap();
+    // Two may know of it by now or not: in either case the row must not stay.
+    let put = two.client.put(row(1, "/a"), epoch);
+    assert!(matches!(put, Ok(()) | Err(Dropped::Cleared)), "{put:?}");
+    two.flush();
+    assert_eq!(two.find(1), None);
+    assert_eq!(one.find(1), None);
+    assert_ne!(two.client.epoch(), epoch);
+    one.end();
+    two.end();
+}
+
+#[test]
+fn puts_queued_before_a_remote_purge_are_dropped_if_it_selects_them() {
+    let Some(database) = cluster::database() else { return };
+    let (one, two) = (open(&database), open(&database));
+    for round in 0..20 {
+        for name in 0..50 {
+            two.put(row(name, if name % 2 == 0 { "/a" } else { "/b" }));
+        }
+        one.wait(one.client.purge(purge(Selection::Path("/a".into()), Effect::Remove))).unwrap();
+        two.flush();
+        for name in 0..50 {
+            assert!(name % 2 == 0 || two.find(name).is_some(), "{round}: {name} was not purged");
+        }
+        // Written before the purge and removed by it, or dropped after it; or put after it was
+        // known. Never found by one and not by the other.
+        for name in 0..50 {
+            assert_eq!(two.find(name), one.find(name), "{round}: {name}");
+        }
+    }
+    one.end();
+    two.end();
+}
+
+#[test]
+fn one_notification_is_sent_for_a_purge_and_none_for_a_put() {
+    let Some(database) = cluster::database() else { return };
+    let desk = open(&database);
+    let mut other = database.connect();
+    other.batch_execute("LISTEN apiproxyd_purges_v1").unwrap();
+    for name in 0..300 {
+        desk.put(row(name, "/a"));
+    }
+    desk.flush();
+    for _ in 0..3 {
+        desk.wait(desk.client.purge(purge(Selection::Prefix("/a".into()), Effect::Remove)))
+            .unwrap();
+    }
+    // A notification of our own marks the end.
+    database.connect().batch_execute("NOTIFY apiproxyd_purges_v1, 'end'").unwrap();
+    let mut notifications = other.notifications();
+    let mut received = notifications.blocking_iter();
+    let mut count = 0;
+    while received.next().unwrap().unwrap().payload() != "end" {
+        count += 1;
+    }
+    assert_eq!(count, 3);
+    desk.end();
+}
+
+#[test]
+fn an_instance_that_was_cut_off_learns_what_it_missed() {
+    let Some(database) = cluster::database() else { return };
+    let told = Arc::<Mutex<Vec<Purge>>>::default();
+    let heard = Arc::clone(&told);
+    let on_remote = Box::new(move |it: &Purge| heard.lock().unwrap().push(it.clone()));
+    let one = open(&database);
+    let two = StoreHandle::open_with(&settings(database.dsn()), Some(on_remote)).unwrap();
+    let two = Desk::new(two);
+    ready(&two);
+    // Its listening connection ends; the purge may come before it listens again.
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'apiproxyd' AND datname = current_database()";
+    database.connect().query_one(end, &[]).unwrap();
+    let order = purge(Selection::Path("/a".into()), Effect::Remove);
+    eventually("one purges", || one.wait(one.client.purge(order.clone())).is_ok());
+    eventually("two is told", || told.lock().unwrap().contains(&order));
+    one.end();
+    two.end();
+}
