@@ -16,20 +16,32 @@ fn chunked_bodies_reach_the_origin_whatever_their_form() {
         ("9112-7.1 one chunk", "3\r\nabc\r\n0\r\n\r\n", "abc"),
         ("9112-7.1 three chunks", "1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n", "abc"),
         ("9112-7.1 no chunk", "0\r\n\r\n", ""),
-        ("9112-7.1 digits in either case", "a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"),
+        (
+            "9112-7.1 digits in either case",
+            "a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            "01234567890123456789",
+        ),
         ("9112-7.1 leading zeros", "0003\r\nabc\r\n00\r\n\r\n", "abc"),
         ("9112-7.1 sixteen digits", "0000000000000003\r\nabc\r\n0\r\n\r\n", "abc"),
         ("9112-7.1.1 an extension", "3;a\r\nabc\r\n0\r\n\r\n", "abc"),
         ("9112-7.1.1 an extension with a value", "3;a=b;c=\"d;e\"\r\nabc\r\n0;last\r\n\r\n", "abc"),
         ("9112-7.1.1 an extension as long as allowed", &long_extension, "abc"),
         ("9112-7.1.2 trailers", "3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n", "abc"),
-        ("9110-6.5.1 forbidden trailers", "3\r\nabc\r\n0\r\nHost: evil\r\nContent-Length: 9\r\n\r\n", "abc"),
+        (
+            "9110-6.5.1 forbidden trailers",
+            "3\r\nabc\r\n0\r\nHost: evil\r\nContent-Length: 9\r\n\r\n",
+            "abc",
+        ),
         ("9112-7.1 CR LF in the data", "6\r\n0\r\n\r\n \r\n0\r\n\r\n", "0\r\n\r\n "),
     ];
-    let rows: Vec<_> = rows.map(|(rule, body, seen)| (rule, post(CHUNKED, body), "POST /x", seen)).into();
+    let rows: Vec<_> =
+        rows.map(|(rule, body, seen)| (rule, post(CHUNKED, body), "POST /x", seen)).into();
     assert_forwarded(&edge, &rows);
     let mixed = post("tRANSFER-eNCODING: \tCHUNKED \r\n", "3\r\nabc\r\n0\r\n\r\n");
-    assert_forwarded(&edge, &[("9112-7 the name of the coding in any case", mixed, "POST /x", "abc")]);
+    assert_forwarded(
+        &edge,
+        &[("9112-7 the name of the coding in any case", mixed, "POST /x", "abc")],
+    );
 }
 
 #[test]
@@ -68,7 +80,11 @@ fn malformed() -> Vec<(&'static str, String, u16)> {
         ("9112-7.1 less data than stated", "4\r\nabc\r\n0\r\n\r\n".to_owned(), 400),
         ("9112-7.1 LF behind the data", "3\r\nabc\n0\r\n\r\n".to_owned(), 400),
         ("9112-7.1 no line end behind the data", "3\r\nabc0\r\n\r\n".to_owned(), 400),
-        ("9112-7.1.1 a control byte in an extension", "3;a\x01\r\nabc\r\n0\r\n\r\n".to_owned(), 400),
+        (
+            "9112-7.1.1 a control byte in an extension",
+            "3;a\x01\r\nabc\r\n0\r\n\r\n".to_owned(),
+            400,
+        ),
         ("9112-7.1.1 NUL in an extension", "3;a\0\r\nabc\r\n0\r\n\r\n".to_owned(), 400),
         ("9112-7.1.1 LF in an extension", "3;a\nabc\r\n0\r\n\r\n".to_owned(), 400),
         ("9112-7.1.1 an extension above the limit", extension, 400),

@@ -16,7 +16,8 @@ fn rfc9110_10_1_1_the_body_is_asked_for_when_it_is_wanted() {
         let edge = Edge::with(|setup| setup.with("security.require_json_body", json));
         for framing in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
             let body = if framing.starts_with('C') { "[1,2]" } else { "5\r\n[1,2]\r\n0\r\n\r\n" };
-            let fields = format!("Content-Type: application/json\r\nExpect: 100-Continue\r\n{framing}");
+            let fields =
+                format!("Content-Type: application/json\r\nExpect: 100-Continue\r\n{framing}");
             let mut client = edge.send(post(&fields, ""));
             assert_eq!(client.await_text("\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
             client.send(body);
@@ -38,7 +39,9 @@ fn rfc9110_10_1_1_no_body_is_asked_for_when_the_answer_is_known() {
             .with("security.max_request_body_size", 100)
     });
     let line = |target: &str, fields: &str| {
-        format!("POST {target} HTTP/1.1\r\nHost: proxy.test\r\nExpect: 100-continue\r\n{fields}\r\n")
+        format!(
+            "POST {target} HTTP/1.1\r\nHost: proxy.test\r\nExpect: 100-continue\r\n{fields}\r\n"
+        )
     };
     let json = "Content-Type: application/json\r\n";
     let rows = [
@@ -46,9 +49,21 @@ fn rfc9110_10_1_1_no_body_is_asked_for_when_the_answer_is_known() {
         ("9110-15.5.5 no such path", line("/nowhere", "Content-Length: 5\r\n"), 404),
         ("9110-15.5.4 not allowed", line("/api/shut", "Content-Length: 5\r\n"), 403),
         ("9110-15.5.6 another method", line("/health", "Content-Length: 5\r\n"), 405),
-        ("9110-15.5.16 no JSON", line("/api/open/x", "Content-Type: text/plain\r\nContent-Length: 5\r\n"), 415),
-        ("9110-15.6.2 unknown method", line("/api/open/x", "Content-Length: 5\r\n").replace("POST", "BREW"), 501),
-        ("9110-15.5.1 a bad path", line("/api/open/%00", &format!("{json}Content-Length: 5\r\n")), 400),
+        (
+            "9110-15.5.16 no JSON",
+            line("/api/open/x", "Content-Type: text/plain\r\nContent-Length: 5\r\n"),
+            415,
+        ),
+        (
+            "9110-15.6.2 unknown method",
+            line("/api/open/x", "Content-Length: 5\r\n").replace("POST", "BREW"),
+            501,
+        ),
+        (
+            "9110-15.5.1 a bad path",
+            line("/api/open/%00", &format!("{json}Content-Length: 5\r\n")),
+            400,
+        ),
     ];
     let mut failures = Failures::default();
     for (rule, bytes, status) in rows {
@@ -72,7 +87,10 @@ fn rfc9110_10_1_1_expectations_that_are_not_met_are_refused() {
     let rows: Vec<_> = [
         ("9110-15.5.18 an unknown expectation", "Expect: tea\r\nContent-Length: 0\r\n"),
         ("9110-15.5.18 two", "Expect: 100-continue, tea\r\nContent-Length: 0\r\n"),
-        ("9110-15.5.18 in a second line", "Expect: 100-continue\r\nExpect: tea\r\nContent-Length: 0\r\n"),
+        (
+            "9110-15.5.18 in a second line",
+            "Expect: 100-continue\r\nExpect: tea\r\nContent-Length: 0\r\n",
+        ),
         ("9110-15.5.18 a parameter", "Expect: 100-continue;q=1\r\nContent-Length: 0\r\n"),
     ]
     .into_iter()

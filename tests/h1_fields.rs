@@ -72,10 +72,20 @@ fn unusual_but_valid_field_lines_pass() {
         ("9112-5 white space at both ends", with("Host: \t proxy.test \t\r\n"), "GET /x", ""),
         ("9110-5.1 any case", with("hOsT: proxy.test\r\n"), "GET /x", ""),
         ("9110-5.5 an empty value", with(&format!("{host}X:\r\n")), "GET /x", ""),
-        ("9110-5.6.2 every byte of a token", with(&format!("{host}!#$%&'*+-.^_`|~9: 1\r\n")), "GET /x", ""),
+        (
+            "9110-5.6.2 every byte of a token",
+            with(&format!("{host}!#$%&'*+-.^_`|~9: 1\r\n")),
+            "GET /x",
+            "",
+        ),
         ("9110-7.2 a port", with("Host: proxy.test:8080\r\n"), "GET /x", ""),
         ("9110-7.2 an IPv6 address", with("Host: [::1]:80\r\n"), "GET /x", ""),
-        ("9110-7.8 an upgrade is ignored", with(&format!("{host}Connection: Upgrade\r\nUpgrade: websocket\r\n")), "GET /x", ""),
+        (
+            "9110-7.8 an upgrade is ignored",
+            with(&format!("{host}Connection: Upgrade\r\nUpgrade: websocket\r\n")),
+            "GET /x",
+            "",
+        ),
     ];
     assert_forwarded(&edge, &rows);
     let mut obs_text = with(host).into_bytes();
@@ -121,7 +131,8 @@ fn rfc9110_7_6_1_fields_of_the_connection_end_here_on_the_way_in() {
 #[test]
 fn rfc9110_7_6_1_connection_cannot_remove_what_others_rely_on() {
     let edge = Edge::plain();
-    let named = "close, Host, Authorization, Cookie, X-Forwarded-For, Content-Length, Cache-Control";
+    let named =
+        "close, Host, Authorization, Cookie, X-Forwarded-For, Content-Length, Cache-Control";
     let fields = [("Connection", named), ("Authorization", "Bearer a"), ("Cookie", "a=b")];
     let response = edge.proxy.ask("GET", "/api/x", &fields);
     assert_eq!(response.status, 200);
@@ -206,7 +217,9 @@ fn rfc9110_7_6_1_fields_of_the_connection_end_here_on_the_way_out() {
 fn rfc9110_6_6_1_a_missing_date_is_added() {
     let rows = ["no-store", "max-age=60"];
     for cache_control in rows {
-        for framing in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
+        for framing in
+            ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+        {
             let bytes = format!("HTTP/1.1 200 OK\r\nCache-Control: {cache_control}\r\n{framing}");
             let edge = Edge::over(Origin::fixed(bytes), |setup| setup);
             let date = edge.proxy.get("/api/x").field("Date").map(str::to_owned);

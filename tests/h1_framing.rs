@@ -10,7 +10,11 @@ fn doubtful_framing_is_refused_and_nothing_is_forwarded() {
     let edge = Edge::plain();
     let rows: Vec<(&str, String, u16)> = [
         ("9112-6.1 both", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
-        ("9112-6.1 both, the other way", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400),
+        (
+            "9112-6.1 both, the other way",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            400,
+        ),
         ("9112-6.1 both, length zero", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", 400),
         ("9112-6.3 two equal lengths", "Content-Length: 5\r\nContent-Length: 5\r\n", 400),
         ("9112-6.3 two lengths", "Content-Length: 5\r\nContent-Length: 6\r\n", 400),
@@ -29,8 +33,16 @@ fn doubtful_framing_is_refused_and_nothing_is_forwarded() {
         ("9112-6.1 an unknown coding", "Transfer-Encoding: xchunked\r\n", 400),
         ("9112-6.1 not last", "Transfer-Encoding: chunked, gzip\r\n", 400),
         ("9112-6.1 twice", "Transfer-Encoding: chunked, chunked\r\n", 400),
-        ("9112-6.1 in two lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
-        ("9112-6.1 identity behind", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", 400),
+        (
+            "9112-6.1 in two lines",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            400,
+        ),
+        (
+            "9112-6.1 identity behind",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            400,
+        ),
         ("9112-6.1 a coding we don't undo", "Transfer-Encoding: gzip, chunked\r\n", 501),
         ("9112-7 a parameter", "Transfer-Encoding: chunked;q=1\r\n", 400),
         ("9112-6.1 quotes", "Transfer-Encoding: \"chunked\"\r\n", 400),
@@ -46,11 +58,15 @@ fn doubtful_framing_is_refused_and_nothing_is_forwarded() {
     .collect();
     assert_refused(&edge, &rows);
     let http10 = "POST /api/x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    let keep = "POST /api/x HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_refused(&edge, &[
-        ("9112-6.1 chunked in HTTP/1.0", http10, 400),
-        ("9112-6.1 chunked in HTTP/1.0 that is kept alive", keep, 400),
-    ]);
+    let keep =
+        "POST /api/x HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_refused(
+        &edge,
+        &[
+            ("9112-6.1 chunked in HTTP/1.0", http10, 400),
+            ("9112-6.1 chunked in HTTP/1.0 that is kept alive", keep, 400),
+        ],
+    );
 }
 
 #[test]
@@ -62,10 +78,20 @@ fn bodies_of_stated_length_are_passed_on_whole() {
         ("9112-6.2 none", post("Content-Length: 0\r\n", ""), "POST /x", ""),
         ("9112-6.3 no framing is no body", post("", ""), "POST /x", ""),
         ("9112-6.2 leading zeros", post("Content-Length: 0005\r\n", "hello"), "POST /x", "hello"),
-        ("9110-5.5 white space around", post("Content-Length: \t5 \r\n", "hello"), "POST /x", "hello"),
+        (
+            "9110-5.5 white space around",
+            post("Content-Length: \t5 \r\n", "hello"),
+            "POST /x",
+            "hello",
+        ),
         ("9110-5.1 any case", post("cOnTeNt-LeNgTh: 5\r\n", "hello"), "POST /x", "hello"),
         ("9110-9.3.1 a GET may have content", get, "GET /x", "abc"),
-        ("9112-6.2 CR LF in content", post("Content-Length: 4\r\n", "\r\n\r\n"), "POST /x", "\r\n\r\n"),
+        (
+            "9112-6.2 CR LF in content",
+            post("Content-Length: 4\r\n", "\r\n\r\n"),
+            "POST /x",
+            "\r\n\r\n",
+        ),
     ];
     assert_forwarded(&edge, &rows);
 }

@@ -31,7 +31,8 @@ fn rfc3986_6_2_2_paths_reach_the_origin_in_one_spelling() {
         ("9112-3.2.2 in an absolute target", "http://proxy.test/api/%61/../b", "/b"),
         ("3986-6.2.2.3 through the prefix", "/x/../api/b", "/b"),
     ];
-    let rows: Vec<_> = rows.iter().map(|(rule, sent, seen)| (*rule, line(sent), format!("GET {seen}"))).collect();
+    let rows: Vec<_> =
+        rows.iter().map(|(rule, sent, seen)| (*rule, line(sent), format!("GET {seen}"))).collect();
     let rows: Vec<_> = rows.iter().map(|(rule, sent, seen)| (*rule, sent, &**seen, "")).collect();
     assert_forwarded(&edge, &rows);
 }
@@ -68,9 +69,8 @@ fn paths_that_servers_read_in_different_ways_are_refused() {
 
 #[test]
 fn dots_cannot_leave_the_prefix_nor_the_list_of_endpoints() {
-    let edge = Edge::with(|setup| {
-        setup.with("whitelisted_endpoints", serde_json::json!(["/open/*"]))
-    });
+    let edge =
+        Edge::with(|setup| setup.with("whitelisted_endpoints", serde_json::json!(["/open/*"])));
     let rows = [
         ("3986-5.2.4 above the list", "/api/open/../shut", 403),
         ("3986-5.2.4 above the list, encoded", "/api/open/%2e%2e/shut", 403),
@@ -105,7 +105,9 @@ fn every_spelling_of_a_path_is_one_entry() {
     let edge = Edge::over(origin, |setup| setup);
     assert_eq!(edge.proxy.get("/api/abc/d").cache(), "MISS");
     let mut client = edge.proxy.connect();
-    for target in ["/api/abc/d", "/api/%61bc/d", "/api/./abc/x/../d", "http://proxy.test/api/abc/%64"] {
+    for target in
+        ["/api/abc/d", "/api/%61bc/d", "/api/./abc/x/../d", "http://proxy.test/api/abc/%64"]
+    {
         assert_eq!(client.get(target).cache(), "HIT", "{target}");
     }
     assert_eq!(edge.origin.count(), 1);

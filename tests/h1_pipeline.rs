@@ -9,7 +9,11 @@ use support::{Origin, Request, answer};
 /// `/hit*` may be stored, the rest not; the body says what was asked.
 fn named(request: &Request) -> Vec<u8> {
     let cache_control = if request.target.starts_with("/hit") { "max-age=60" } else { "no-store" };
-    answer(200, &[("Cache-Control", cache_control)], format!("{} {}", request.method, request.target))
+    answer(
+        200,
+        &[("Cache-Control", cache_control)],
+        format!("{} {}", request.method, request.target),
+    )
 }
 
 fn edge() -> Edge {
@@ -69,7 +73,11 @@ fn a_bad_request_ends_the_pipeline_after_the_good_ones_before_it() {
         for (rule, bad, status) in [
             ("9112-5.1", "GET /api/bad HTTP/1.1\r\nHost : x\r\n\r\n", 400),
             ("9112-3.2", "GET /api/bad HTTP/1.1\r\n\r\n", 400),
-            ("9112-6.1", "POST /api/bad HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+            (
+                "9112-6.1",
+                "POST /api/bad HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                400,
+            ),
             ("9110-10.1.1", "GET /api/bad HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417),
             ("9112-2.2", "\x16\x03\x01\x02\x00\x01", 400),
         ] {
@@ -98,13 +106,23 @@ fn connections_persist_as_the_request_says() {
         ("9112-9.3 close", "HTTP/1.1", "Connection: close\r\n", false),
         ("9110-7.6.1 Close", "HTTP/1.1", "Connection: Close\r\n", false),
         ("9110-7.6.1 close in a list", "HTTP/1.1", "Connection: foo, close ,bar\r\n", false),
-        ("9110-7.6.1 close in a second line", "HTTP/1.1", "Connection: foo\r\nConnection: close\r\n", false),
+        (
+            "9110-7.6.1 close in a second line",
+            "HTTP/1.1",
+            "Connection: foo\r\nConnection: close\r\n",
+            false,
+        ),
         ("9112-9.3 close beats keep-alive", "HTTP/1.1", "Connection: keep-alive, close\r\n", false),
         ("9110-7.6.1 another option", "HTTP/1.1", "Connection: closed\r\n", true),
         ("9112-9.3 1.0 does not persist", "HTTP/1.0", "", false),
         ("9112-9.3 1.0 persists when asked", "HTTP/1.0", "Connection: keep-alive\r\n", true),
         ("9112-9.3 1.0 Keep-Alive", "HTTP/1.0", "Connection: Keep-Alive\r\n", true),
-        ("9112-9.3 1.0 close beats keep-alive", "HTTP/1.0", "Connection: keep-alive, close\r\n", false),
+        (
+            "9112-9.3 1.0 close beats keep-alive",
+            "HTTP/1.0",
+            "Connection: keep-alive, close\r\n",
+            false,
+        ),
         ("9110-2.5 1.3 persists", "HTTP/1.3", "", true),
     ];
     let mut failures = Failures::default();
@@ -133,7 +151,8 @@ fn connections_persist_as_the_request_says() {
 fn rfc9112_7_an_http10_client_gets_no_chunks_and_no_interim_answer() {
     let chunked = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n\
                    3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n";
-    let origin = Origin::fixed(["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", chunked].concat());
+    let origin =
+        Origin::fixed(["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", chunked].concat());
     let edge = Edge::over(origin, |setup| setup);
     for fields in ["", "Connection: keep-alive\r\n", "TE: chunked\r\n"] {
         let mut client = edge.send(format!("GET /api/x HTTP/1.0\r\n{fields}\r\n"));
@@ -169,8 +188,17 @@ fn rfc9112_9_6_an_answer_survives_what_the_client_still_sends() {
         ("a refused head", "GET /api/x HTTP/1.1\r\nHost : x\r\n\r\n".to_owned(), 400),
         ("a body that is too large", edge::post("Content-Length: 99999999\r\n", ""), 413),
         ("a refused chunk", edge::post("Transfer-Encoding: chunked\r\n", "zz\r\n"), 400),
-        ("a request that closes", get("/api/x").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"), 200),
-        ("no such path, with a body", edge::post("Content-Length: 200000\r\nConnection: close\r\n", "").replace("/api", "/no"), 404),
+        (
+            "a request that closes",
+            get("/api/x").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"),
+            200,
+        ),
+        (
+            "no such path, with a body",
+            edge::post("Content-Length: 200000\r\nConnection: close\r\n", "")
+                .replace("/api", "/no"),
+            404,
+        ),
     ];
     let mut failures = Failures::default();
     for (rule, request, status) in rows {

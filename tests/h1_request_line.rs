@@ -77,7 +77,12 @@ fn every_form_reaches_the_origin_in_origin_form() {
     let rows = [
         ("9112-3.2.1 origin-form", get(), "GET /x", ""),
         ("9112-3.2.1 with a query", head("GET /api/x?a=%2f&b HTTP/1.1", ""), "GET /x?a=%2f&b", ""),
-        ("9112-3.2.2 absolute-form", head("GET http://proxy.test/api/x HTTP/1.1", ""), "GET /x", ""),
+        (
+            "9112-3.2.2 absolute-form",
+            head("GET http://proxy.test/api/x HTTP/1.1", ""),
+            "GET /x",
+            "",
+        ),
         (
             "9112-3.2.2 with a query",
             head("GET http://proxy.test/api/x?y HTTP/1.1", ""),
@@ -96,9 +101,19 @@ fn every_form_reaches_the_origin_in_origin_form() {
             "GET /x",
             "",
         ),
-        ("9112-3.2.2 a scheme in capitals", head("GET HTTP://proxy.test/api/x HTTP/1.1", ""), "GET /x", ""),
+        (
+            "9112-3.2.2 a scheme in capitals",
+            head("GET HTTP://proxy.test/api/x HTTP/1.1", ""),
+            "GET /x",
+            "",
+        ),
         ("9112-2.3 version 1.0", head("GET /api/x HTTP/1.0", ""), "GET /x", ""),
-        ("9112-3.2 version 1.0 without Host", "GET /api/x HTTP/1.0\r\n\r\n".to_owned(), "GET /x", ""),
+        (
+            "9112-3.2 version 1.0 without Host",
+            "GET /api/x HTTP/1.0\r\n\r\n".to_owned(),
+            "GET /x",
+            "",
+        ),
         ("9110-2.5 version 1.2 counts as 1.1", head("GET /api/x HTTP/1.2", ""), "GET /x", ""),
         ("9110-2.5 version 1.9 counts as 1.1", head("GET /api/x HTTP/1.9", ""), "GET /x", ""),
         ("9112-2.2 an empty line in front", format!("\r\n{}", get()), "GET /x", ""),
@@ -143,7 +158,12 @@ fn rfc9110_9_1_unknown_methods_pass_unchanged_where_they_are_let_through() {
     let rows = [
         ("9110-9.1 an unknown method", head("BREW /api/x HTTP/1.1", ""), "BREW /x", ""),
         ("9110-9.1 methods differ by case", head("get /api/x HTTP/1.1", ""), "get /x", ""),
-        ("9110-9.1 any token", head("A!#$%&'*+-.^_`|~9 /api/x HTTP/1.1", ""), "A!#$%&'*+-.^_`|~9 /x", ""),
+        (
+            "9110-9.1 any token",
+            head("A!#$%&'*+-.^_`|~9 /api/x HTTP/1.1", ""),
+            "A!#$%&'*+-.^_`|~9 /x",
+            "",
+        ),
     ];
     assert_forwarded(&edge, &rows);
 }

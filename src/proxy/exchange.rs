@@ -6,11 +6,15 @@ use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{CacheStatus, Key, Reason, RequestFacts, json};
-use crate::http::accept;
+use crate::http::list::decimal;
+use crate::http::{Fields, Method, ResponseHead, Version, accept};
+use crate::metrics::CacheResult;
 use crate::proxy::body::{self, RequestBody};
 use crate::proxy::core::Core;
+use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Refusal;
+use crate::proxy::gate::METHODS;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::keyed::Keyed;
 use crate::proxy::pass::{self, Pass};
@@ -31,6 +35,9 @@ pub async fn exchange(core: &Rc<Core>, task: Task, client: &impl Downstream) {
 }
 
 async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstream) {
+    if is_last_hop(&task) {
+        return answer_options(core, &task, client).await;
+    }
     let upstream = core.plan().upstream(index);
     let policy = core.plan().policy(upstream, task.head.path.as_bytes());
     let facts = RequestFacts::parse(&task.head.method, &task.head.fields);
@@ -59,6 +66,21 @@ async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstre
     };
     let inquiry = Inquiry { task, upstream: index, policy, facts, primary, codings, body };
     serve::serve(core, Rc::new(inquiry), client).await;
+}
+
+/// Whether the client wants no hop beyond this one to see its OPTIONS (RFC 9110 section 7.6.2).
+fn is_last_hop(task: &Task) -> bool {
+    task.head.method == Method::Options
+        && task.head.fields.single("Max-Forwards").and_then(decimal) == Some(0)
+}
+
+async fn answer_options(core: &Rc<Core>, task: &Task, client: &impl Downstream) {
+    let mut fields = Fields::new();
+    fields.push("Date", crate::http::date::write_http_date(crate::net::wall()));
+    fields.push("Allow", METHODS);
+    let head = ResponseHead { status: 204, version: Version::Http11, fields };
+    let answer = Whole { head, body: Bytes::new(), length: None };
+    deliver::whole(core, task, answer, CacheResult::None, client).await;
 }
 
 /// The primary key, with a digest of the body where there is one.

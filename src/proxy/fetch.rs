@@ -23,6 +23,7 @@ use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
+use crate::proxy::pass;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
 
@@ -240,11 +241,9 @@ impl Fetch {
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = asked.answer.head.clone();
+        let head = asked.answer.head.clone();
         let gzip = is_gzip(&head);
-        hop::strip_hop_by_hop(&mut head.fields);
-        head.fields.remove("Content-Length");
-        head.fields.push("Via", crate::proxy::origin::via(head.version));
+        let head = pass::clean(head);
         let length = asked.answer.body.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }

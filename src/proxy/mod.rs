@@ -11,7 +11,7 @@
 //! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
 //! | fill the cache | `fill` (`variant`) | | deliver |
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
-//! | pass | `pass` (`ask`, `origin`) | the origin's answer | |
+//! | pass | `pass` (`upload`, `ask`, `origin`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
 //!
@@ -45,6 +45,7 @@ mod race;
 pub mod request;
 pub mod rescue;
 mod serve;
+mod upload;
 mod variant;
 
 pub use core::{Core, Moment, Shared};

@@ -3,6 +3,7 @@
 //! Both directions run at once: the request's body goes out while the answer may already come
 //! in, each with the other side's back-pressure.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,25 +15,23 @@ use crate::cache::{
     invalidation_targets, storable, update,
 };
 use crate::http::{Method, ResponseHead, Version, hop};
-use crate::http1::BodyLength;
-use crate::http1::chunked::{LAST_CHUNK, write_chunk};
-use crate::metrics::Counter;
 use crate::net::wall;
 use crate::proxy::answer;
 use crate::proxy::ask::{self, Asked, Question};
 use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
-use crate::proxy::downstream::{BodyEnd, Downstream, Length, Reply};
-use crate::proxy::error::{Fault, Refusal};
+use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
 use crate::proxy::inquiry::Inquiry;
-use crate::proxy::origin::{Connection, OutgoingBody, Purpose};
+use crate::proxy::origin::{AtHand, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
 use crate::proxy::rescue;
+use crate::proxy::upload;
 
 /// A request on its way past the cache.
 pub struct Pass<'a> {
@@ -56,7 +55,7 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
     };
     let question = Question { task, upstream, purpose: Purpose::Pass, body };
     if let RequestBody::Streamed = pass.body {
-        return streamed(core, &pass, &question, client).await;
+        return upload::streamed(core, &pass, &question, client).await;
     }
     let asked = match race(ask(core, &question, client), client.gone()).await {
         First::Left(asked) => asked,
@@ -122,7 +121,11 @@ pub async fn alone(
     if !whole {
         return send(core, task, upstream, asked, status, client).await;
     }
-    let body = match gather(upstream, &mut asked).await {
+    let gathered = match race(gather(upstream, &mut asked), client.gone()).await {
+        First::Left(gathered) => gathered,
+        First::Right(()) => return,
+    };
+    let body = match gathered {
         Ok(body) => body,
         Err(fault) => {
             asked.leave.failed(None);
@@ -157,15 +160,21 @@ async fn ask(
     client: &impl Downstream,
 ) -> Result<Asked, Fault> {
     ask::ask(core, question, async |hint: &ResponseHead| {
-        let mut fields = hint.fields.clone();
-        hop::strip_hop_by_hop(&mut fields);
-        let _ = client.interim(hint.status, &fields).await;
+        tell(hint, client).await;
     })
     .await
 }
 
+/// Passes an interim answer on, without what belongs to the origin's connection.
+pub async fn tell(hint: &ResponseHead, client: &impl Downstream) {
+    let mut fields = hint.fields.clone();
+    hop::strip_hop_by_hop(&mut fields);
+    // A client that is gone is noticed with its answer.
+    let _ = client.interim(hint.status, &fields).await;
+}
+
 /// Hop-by-hop fields removed, Via added.
-fn clean(mut head: ResponseHead) -> ResponseHead {
+pub fn clean(mut head: ResponseHead) -> ResponseHead {
     hop::strip_hop_by_hop(&mut head.fields);
     head.fields.remove("Content-Length");
     head.fields.push("Via", crate::proxy::origin::via(head.version));
@@ -176,8 +185,8 @@ fn clean(mut head: ResponseHead) -> ResponseHead {
     head
 }
 
-/// Sends an answer as it arrives; a short one in one write.
-async fn send(
+/// Sends an answer as it arrives; one that is here already in one write.
+pub async fn send(
     core: &Core,
     task: &Task,
     upstream: &Upstream,
@@ -190,28 +199,29 @@ async fn send(
     let mut head = clean(std::mem::replace(&mut asked.answer.head, empty()));
     deliver::note(&mut head.fields, &CacheStatus { fwd_status: Some(code), ..status });
     let result = deliver::result_of(&status);
+    let first = match asked.connection.at_hand(&mut asked.answer.body) {
+        Ok(AtHand::Whole(chunks)) => {
+            finish(core, upstream, asked, code);
+            let body = Bytes::from(chunks.concat());
+            let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
+            let length = if bodyless { stated } else { Some(body.len() as u64) };
+            let answer = Whole { head, body, length };
+            return deliver::whole(core, task, answer, result, client).await;
+        }
+        Ok(AtHand::Part(chunks)) => chunks,
+        Err(fault) => {
+            asked.leave.failed(None);
+            core.cells.on_upstream_failure(fault.as_str());
+            return rescue::fail(core, task, fault, client).await;
+        }
+    };
     let length = asked.answer.body.length();
-    if length.is_some_and(|it| it <= SMALL_BYTES_MAX) {
-        let body = match gather(upstream, &mut asked).await {
-            Ok(body) => body,
-            Err(fault) => {
-                asked.leave.failed(None);
-                core.cells.on_upstream_failure(fault.as_str());
-                return rescue::fail(core, task, fault, client).await;
-            }
-        };
-        finish(core, upstream, asked, code);
-        let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
-        let length = if bodyless { stated } else { length };
-        let answer = Whole { head, body, length };
-        return deliver::whole(core, task, answer, result, client).await;
-    }
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);
     let length = length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: code, fields: head.fields, length };
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(core, upstream, asked, code, client).await;
+        bytes = pump(core, upstream, asked, (code, first), client).await;
     }
     deliver::count(core, task, code, result, bytes);
 }
@@ -220,12 +230,24 @@ async fn pump(
     core: &Core,
     upstream: &Upstream,
     mut asked: Asked,
-    code: u16,
+    (code, first): (u16, Vec<Bytes>),
     client: &impl Downstream,
 ) -> u64 {
     let mut bytes = 0;
+    for chunk in first {
+        bytes += chunk.len() as u64;
+        if client.chunk(chunk).await.is_err() {
+            return bytes;
+        }
+    }
+    let mut gone = pin!(client.gone());
     loop {
-        match next(upstream, &mut asked).await {
+        // The origin may be silent for long: a client that leaves must not wait for its next byte.
+        let chunk = match race(next(upstream, &mut asked), gone.as_mut()).await {
+            First::Left(chunk) => chunk,
+            First::Right(()) => return bytes,
+        };
+        match chunk {
             Ok(Some(chunk)) => {
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
@@ -314,7 +336,7 @@ async fn renew(core: &Rc<Core>, inquiry: &Inquiry, ground: &Ground, asked: &Aske
 }
 
 /// What an answer means for what is stored (RFC 9111 section 4.4), before it is sent.
-async fn effects(core: &Rc<Core>, pass: &Pass<'_>, head: &ResponseHead) {
+pub async fn effects(core: &Rc<Core>, pass: &Pass<'_>, head: &ResponseHead) {
     let Pass { task, upstream, .. } = pass;
     if !invalidates(&task.head.method, head.status) {
         return;
@@ -342,126 +364,5 @@ fn inner_path(core: &Core, upstream: &Upstream, path: &str) -> String {
     }
 }
 
-/// A request whose body is read as it goes out.
-async fn streamed(
-    core: &Rc<Core>,
-    pass: &Pass<'_>,
-    question: &Question<'_>,
-    client: &impl Downstream,
-) {
-    let Pass { task, upstream, status, .. } = pass;
-    let leave = match ask::enter(core, upstream) {
-        Ok(leave) => leave,
-        Err(fault) => return rescue::fail(core, task, fault, client).await,
-    };
-    let framing = match task.framing.body {
-        BodyLength::Length(length) => OutgoingBody::Length(length),
-        BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
-    };
-    // A fresh connection: a body that is half sent can't be repeated.
-    let connected = timeout(upstream.request_timeout, ask::connect_fresh(core, upstream)).await;
-    let mut connection = match connected.unwrap_or(Err(Fault::Timeout)) {
-        Ok(connection) => connection,
-        Err(fault) => {
-            leave.failed(None);
-            core.cells.on_upstream_failure(fault.as_str());
-            return rescue::fail(core, task, fault, client).await;
-        }
-    };
-    core.cells.inc(Counter::UpstreamRequests);
-    let requested = wall();
-    let head = ask::head_text(question, framing);
-    if let Err(fault) = connection.send(head, Bytes::new()).await {
-        leave.failed(None);
-        return rescue::fail(core, task, fault, client).await;
-    }
-    let sender = connection.sender();
-    let sent = race_body(core, pass, &sender, &mut connection, framing, client).await;
-    match sent {
-        Sent::Answered(answer) => {
-            let times = cache::Exchange { requested, responded: wall() };
-            let asked = Asked { connection, answer, times, leave };
-            effects(core, pass, &asked.answer.head).await;
-            send(core, task, upstream, asked, *status, client).await;
-        }
-        Sent::Refused(refusal) => rescue::refuse(core, task, refusal, client).await,
-        Sent::Gone => {}
-        Sent::Failed(fault) => {
-            leave.failed(None);
-            core.cells.on_upstream_failure(fault.as_str());
-            rescue::fail(core, task, fault, client).await;
-        }
-    }
-}
-
-enum Sent {
-    Answered(crate::proxy::origin::Answer),
-    Refused(Refusal),
-    Gone,
-    Failed(Fault),
-}
-
-/// Sends the body and reads the answer's head, whichever comes first. An answer that comes before
-/// the body is through ends the sending: the connection is not used again.
-async fn race_body(
-    core: &Rc<Core>,
-    pass: &Pass<'_>,
-    sender: &crate::proxy::origin::Sender,
-    connection: &mut Connection,
-    framing: OutgoingBody,
-    client: &impl Downstream,
-) -> Sent {
-    let method = &pass.task.head.method;
-    let mut hint = async |hint: &ResponseHead| {
-        let _ = client.interim(hint.status, &hint.fields).await;
-    };
-    let mut answer = std::pin::pin!(ask::answer(core, method, connection, &mut hint));
-    let sending = send_body(sender, framing, client);
-    match race(sending, answer.as_mut()).await {
-        First::Right(Ok(answer)) => {
-            sender.stop();
-            return Sent::Answered(answer);
-        }
-        First::Right(Err(fault)) => return Sent::Failed(fault),
-        First::Left(Err(BodyEnd::Gone)) => return Sent::Gone,
-        First::Left(Err(BodyEnd::Refused(refusal))) => return Sent::Refused(refusal),
-        // Through, or the origin takes no more: what it has to say is what counts.
-        First::Left(Ok(())) => {}
-    }
-    let span = pass.upstream.request_timeout;
-    match race(timeout(span, answer), client.gone()).await {
-        First::Left(Ok(Ok(answer))) => Sent::Answered(answer),
-        First::Left(Ok(Err(fault))) => Sent::Failed(fault),
-        First::Left(Err(_)) => Sent::Failed(Fault::Timeout),
-        First::Right(()) => Sent::Gone,
-    }
-}
-
-async fn send_body(
-    sender: &crate::proxy::origin::Sender,
-    framing: OutgoingBody,
-    client: &impl Downstream,
-) -> Result<(), BodyEnd> {
-    while let Some(chunk) = client.body().await? {
-        let sent = if framing == OutgoingBody::Chunked {
-            let mut framed = Vec::with_capacity(chunk.len() + 24);
-            write_chunk(&mut framed, &chunk);
-            sender.send(framed.into()).await
-        } else {
-            sender.send(chunk).await
-        };
-        if sent.is_err() {
-            return Ok(());
-        }
-    }
-    if framing == OutgoingBody::Chunked {
-        let _ = sender.send(Bytes::from_static(LAST_CHUNK)).await;
-    }
-    sender.complete();
-    Ok(())
-}
-
-/// Up to this length an answer goes out in one write with its head.
-const SMALL_BYTES_MAX: u64 = 16 * 1024;
 /// Up to this length a storable answer is gathered and kept.
 const GATHER_BYTES_MAX: u64 = 256 * 1024;

@@ -211,6 +211,11 @@ impl Watched {
         }
     }
 
+    /// Ends the read under way, if there is one, with `ECANCELED`; loses nothing.
+    pub fn cancel_read(&self) {
+        self.cancel();
+    }
+
     fn wake(&self) {
         if self.phase.get() == Phase::Parked {
             self.stream.shutdown_both();
@@ -251,6 +256,12 @@ impl Place {
         let deadline = span.map_or(u64::MAX, |it| self.watch.now.get() + Watch::ticks(it));
         self.watched.phase.set(phase);
         self.watched.deadline.set(deadline);
+    }
+
+    /// Begins anew after a deadline that was answered.
+    pub fn renew(&self, phase: Phase) {
+        self.watched.expired.set(false);
+        self.enter(phase);
     }
 
     /// Notes that a write begins.
