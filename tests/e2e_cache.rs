@@ -1,4 +1,4 @@
-//! What is kept and what is not, in both tiers, seen from outside.
+//! What is kept and what is not, seen from outside.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 
@@ -8,26 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
-use support::client::request;
-use support::{Gate, Origin, Response, Setup, answer, eventually, load};
-
-/// An origin whose answers differ each time and say for how long they may be kept.
-fn counting(cache_control: &'static str) -> Origin {
-    let turn = AtomicUsize::new(0);
-    Origin::respond(move |_| {
-        let body = format!("answer {}", turn.fetch_add(1, Ordering::SeqCst));
-        answer(200, &[("Cache-Control", cache_control)], body)
-    })
-}
-
-#[track_caller]
-fn assert_cached(response: &Response, verdict: &str, body: &str) {
-    assert_eq!((response.cache(), response.text()), (verdict, body), "{response:?}");
-}
+use support::{Origin, Setup, answer, assert_cached, eventually};
 
 #[test]
 fn second_request_is_a_hit_with_age_and_reason() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     let mut client = proxy.connect();
     let miss = client.get("/api/v1/x");
@@ -49,7 +34,7 @@ fn second_request_is_a_hit_with_age_and_reason() {
 
 #[test]
 fn hit_is_the_same_on_every_connection_and_core() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 0");
     for _ in 0..40 {
@@ -60,7 +45,7 @@ fn hit_is_the_same_on_every_connection_and_core() {
 
 #[test]
 fn query_is_part_of_the_key() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     let targets = ["/api/x", "/api/x?", "/api/x?a=1", "/api/x?a=2", "/api/x?a=1&b=2", "/api/y"];
     for (number, target) in targets.iter().enumerate() {
@@ -139,7 +124,7 @@ fn different_credentials_never_share_an_answer() {
 fn answer_to_authorized_request_is_shared_only_where_the_origin_says_so() {
     let rows = [("max-age=60", 2), ("max-age=60, public", 1), ("s-maxage=60", 1)];
     for (cache_control, expected) in rows {
-        let origin = counting(cache_control);
+        let origin = Origin::counting(cache_control);
         let proxy = Setup::over(&origin).start();
         for _ in 0..2 {
             proxy.ask("GET", "/api/v1/x", &[("Authorization", "Bearer a")]);
@@ -151,7 +136,7 @@ fn answer_to_authorized_request_is_shared_only_where_the_origin_says_so() {
 /// RFC 9110 section 9.3.2.
 #[test]
 fn head_is_answered_from_a_stored_get() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     let mut client = proxy.connect();
     client.get("/api/v1/x");
@@ -201,7 +186,7 @@ fn stale_answer_is_revalidated_with_its_validator() {
 /// RFC 9111 section 4.4.
 #[test]
 fn unsafe_method_invalidates_before_it_is_answered() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 0");
     assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
@@ -241,218 +226,6 @@ fn heuristic_lifetime_applies_where_the_origin_is_silent() {
     }
 }
 
-/// 500 concurrent identical cold requests over 500 connections: the origin sees one.
-#[test]
-fn concurrent_cold_requests_become_one() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::respond(move |_| {
-        held.pass();
-        answer(200, &[("Cache-Control", "max-age=60")], "shared body")
-    });
-    let proxy = Setup::over(&origin).start();
-    let mut clients = load::connect_all(proxy.addr(), 500);
-    load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
-    origin.await_requests(1);
-    gate.open();
-    for client in &mut clients {
-        let response = client.read("GET");
-        assert_eq!((response.status, response.text()), (200, "shared body"));
-    }
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn followers_read_the_body_while_it_grows() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::script(move |connection| {
-        if connection.request().is_none() {
-            return;
-        }
-        connection.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n");
-        connection.send("Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
-        held.pass();
-        connection.send("5\r\n-last\r\n0\r\n\r\n");
-    });
-    let proxy = Setup::over(&origin).start();
-    let mut clients = load::connect_all(proxy.addr(), 20);
-    for client in &mut clients {
-        client.send(request("GET", "/api/v1/x", &[], ""));
-        client.await_text("first");
-    }
-    gate.open();
-    for client in &mut clients {
-        assert_eq!(client.read("GET").text(), "first-last");
-    }
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn followers_of_a_failed_fetch_are_all_answered() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::script(move |connection| {
-        if connection.request().is_some() {
-            held.pass();
-            connection.reset();
-        }
-    });
-    let proxy = Setup::over(&origin).with("client.circuit_breaker_enabled", false).start();
-    let mut clients = load::connect_all(proxy.addr(), 50);
-    load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
-    origin.await_requests(1);
-    gate.open();
-    for client in &mut clients {
-        assert_eq!(client.read("GET").status, 502);
-    }
-}
-
-#[test]
-fn uncacheable_answers_are_not_shared() {
-    let gate = Gate::default();
-    let (held, turn) = (gate.clone(), AtomicUsize::new(0));
-    let origin = Origin::respond(move |_| {
-        held.pass();
-        let body = format!("mine {}", turn.fetch_add(1, Ordering::SeqCst));
-        answer(200, &[("Cache-Control", "no-store")], body)
-    });
-    let proxy = Setup::over(&origin).start();
-    let mut clients = load::connect_all(proxy.addr(), 20);
-    load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
-    origin.await_requests(1);
-    gate.open();
-    let mut bodies: Vec<String> =
-        clients.iter_mut().map(|it| it.read("GET").text().to_owned()).collect();
-    bodies.sort();
-    bodies.dedup();
-    assert_eq!(bodies.len(), 20, "each its own");
-}
-
-#[test]
-fn entry_survives_a_restart_in_the_second_tier() {
-    let origin = counting("max-age=600");
-    let setup = Setup::over(&origin);
-    let proxy = setup.start();
-    assert_cached(&proxy.get("/api/v1/x?a=1"), "MISS", "answer 0");
-    proxy.stop();
-
-    let proxy = setup.start();
-    let hit = proxy.get("/api/v1/x?a=1");
-    assert_cached(&hit, "HIT", "answer 0");
-    assert!(hit.age().is_some());
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn entry_is_read_from_the_second_tier_when_memory_is_off() {
-    let origin = counting("max-age=600");
-    let proxy = Setup::over(&origin).with("cache.memory_cache_enabled", false).start();
-    assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 0");
-    for _ in 0..5 {
-        assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
-    }
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn cleared_entry_is_gone_from_every_core_and_tier_also_after_a_restart() {
-    let origin = counting("max-age=600");
-    let setup = Setup::over(&origin);
-    let proxy = setup.start();
-    proxy.get("/api/v1/x");
-    proxy.get("/api/v1/y");
-    for _ in 0..10 {
-        assert_eq!(proxy.get("/api/v1/x").cache(), "HIT");
-    }
-    proxy.clear();
-    for connection in 0..10 {
-        let response = proxy.get("/api/v1/x");
-        assert_eq!(response.text(), "answer 2", "connection {connection}");
-    }
-    // Nobody asked for y in between: only a row left in the second tier could answer.
-    proxy.stop();
-    let proxy = setup.start();
-    assert_cached(&proxy.get("/api/v1/y"), "MISS", "answer 3");
-    assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 2");
-}
-
-#[test]
-fn clear_is_durable_even_when_the_process_is_killed() {
-    let origin = counting("max-age=600");
-    let setup = Setup::over(&origin);
-    let proxy = setup.start();
-    proxy.get("/api/v1/x");
-    proxy.clear();
-    proxy.kill();
-    let proxy = setup.start();
-    assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 1");
-}
-
-/// A fetch in flight when its key is purged is delivered but not stored (DESIGN section 3).
-#[test]
-fn fetch_that_a_clear_overtakes_is_not_stored() {
-    let gate = Gate::default();
-    let (held, turn) = (gate.clone(), AtomicUsize::new(0));
-    let origin = Origin::respond(move |_| {
-        held.pass();
-        let body = format!("answer {}", turn.fetch_add(1, Ordering::SeqCst));
-        answer(200, &[("Cache-Control", "max-age=600")], body)
-    });
-    let proxy = Setup::over(&origin).start();
-    let mut client = proxy.connect();
-    client.send(request("GET", "/api/v1/x", &[], ""));
-    origin.await_requests(1);
-    proxy.clear();
-    gate.open();
-    assert_eq!(client.read("GET").text(), "answer 0");
-    assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 1");
-}
-
-#[test]
-fn memory_alone_works_without_a_second_tier() {
-    let origin = counting("max-age=60");
-    let setup = Setup::over(&origin).with("cache.backend", "none");
-    let proxy = setup.start();
-    assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 0");
-    assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
-    assert!(!setup.home().join("cache.db").exists());
-}
-
-#[test]
-fn least_recently_used_entry_leaves_memory_but_not_the_second_tier() {
-    let origin = Origin::respond(|request| {
-        answer(200, &[("Cache-Control", "max-age=600")], &request.target)
-    });
-    let setup = Setup::over(&origin).with("cache.memory_cache_size", 10);
-    let proxy = setup.with("server.cores", 1).start();
-    let mut client = proxy.connect();
-    for number in 0..100 {
-        client.get(&format!("/api/{number}"));
-    }
-    for number in 0..100 {
-        let response = client.get(&format!("/api/{number}"));
-        assert_cached(&response, "HIT", &format!("/{number}"));
-    }
-    assert_eq!(origin.count(), 100);
-}
-
-#[test]
-fn large_body_is_kept_whole_in_the_second_tier() {
-    let body: Vec<u8> = (0_u32..3_000_000).map(|it| (it % 251) as u8).collect();
-    let fields = [("Cache-Control", "max-age=600"), ("Content-Type", "application/octet-stream")];
-    let origin = Origin::fixed(answer(200, &fields, &body));
-    let setup = Setup::over(&origin).with("cache.memory_cache_max_object", 100_000);
-    let proxy = setup.start();
-    for _ in 0..3 {
-        assert!(proxy.get("/api/v1/x").body == body, "another body");
-    }
-    eventually("the row is written", || proxy.get("/api/v1/x").cache() == "HIT");
-    let before = origin.count();
-    assert!(proxy.get("/api/v1/x").body == body, "another body from the second tier");
-    assert_eq!(origin.count(), before);
-}
-
 /// RFC 9110 section 12.5.3: who does not accept a coding does not get it.
 #[test]
 fn compressed_body_is_inflated_for_clients_that_do_not_accept_it() {
@@ -481,7 +254,7 @@ fn compressed_body_is_inflated_for_clients_that_do_not_accept_it() {
 
 #[test]
 fn statistics_count_what_happened() {
-    let origin = counting("max-age=60");
+    let origin = Origin::counting("max-age=60");
     let proxy = Setup::over(&origin).start();
     for _ in 0..4 {
         proxy.get("/api/v1/x");

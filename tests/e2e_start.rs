@@ -9,7 +9,7 @@ use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 use support::client::request;
-use support::{Fault, Gate, Origin, Refused, Setup, answer};
+use support::{Fault, Gate, Origin, Refused, Setup, answer, eventually};
 
 /// One clear line on stderr, nothing on stdout, and the exit code.
 #[track_caller]
@@ -42,12 +42,11 @@ fn first_line_names_version_and_address() {
 fn start_tells_what_runs() {
     let origin = origin();
     let proxy = Setup::over(&origin).start();
-    proxy.get("/health");
-    let printed = format!("{}{}", proxy.stdout(), proxy.stderr());
     for word in [&origin.addr().to_string(), "cores", "sqlite", "no rate limit", "private"] {
-        assert!(printed.contains(word), "no {word} in:\n{printed}");
+        eventually(word, || proxy.stdout().contains(word));
     }
-    assert!(printed.contains("io_uring") || printed.contains("epoll"), "no driver in:\n{printed}");
+    let driver = |text: String| text.contains("io_uring") || text.contains("epoll");
+    eventually("the driver", || driver(proxy.stdout()));
 }
 
 #[test]
@@ -192,7 +191,7 @@ fn request_in_flight_is_completed_before_the_end() {
     client.send(request("GET", "/api/v1/x", &[], ""));
     client.await_text("first");
     proxy.signal(Signal::SIGTERM);
-    support::eventually("the port is given up", || std::net::TcpStream::connect(addr).is_err());
+    eventually("the port is given up", || std::net::TcpStream::connect(addr).is_err());
     assert!(proxy.lives());
     gate.open();
     let response = client.read("GET");

@@ -1,5 +1,7 @@
 //! Chunked request bodies (RFC 9112 section 7.1), streamed to the origin and read whole.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,5 +1,7 @@
 //! `Expect: 100-continue` (RFC 9110 section 10.1.1).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,6 +1,8 @@
 //! The field section of a request, and which fields pass in either direction (RFC 9112 section 5,
 //! RFC 9110 sections 5, 6.6.1 and 7.6).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Where a request's body ends (RFC 9112 section 6): every doubt is refused.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Limits and clocks: what is too large or too slow is answered and ends (RFC 9110 section 15.5).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

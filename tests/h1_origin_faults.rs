@@ -1,6 +1,8 @@
 //! Origins that fail in the middle: nothing partial looks whole, nothing is asked twice that must
 //! not be (RFC 9112 sections 8 and 9, RFC 9110 section 9.2.2).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 
@@ -141,7 +143,8 @@ fn rfc9110_9_2_2_a_post_is_never_sent_twice() {
             });
             assert_eq!(edge.proxy.get("/api/x").text(), "first");
             let bytes = format!(
-                "POST /api/x HTTP/1.1\r\nHost: proxy.test\r\nContent-Type: application/json\r\n{body}"
+                "POST /api/x HTTP/1.1\r\nHost: proxy.test\r\n\
+                 Content-Type: application/json\r\n{body}"
             );
             let status = edge.send(bytes).read("POST").status;
             let posts = edge.origin.requests().iter().filter(|it| it.method == "POST").count();

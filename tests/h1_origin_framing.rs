@@ -1,51 +1,57 @@
 //! Answers of the origin, well-formed and not (RFC 9112 sections 4, 6 and 7).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 
+use edge::Then::{Close, Keep};
 use edge::{Edge, Failures, Then, must, raw_origin, read};
 use support::Proxy;
 
-struct Row {
-    rule: &'static str,
-    method: &'static str,
-    bytes: Vec<u8>,
-    then: Then,
-    status: u16,
-    body: &'static str,
-}
+/// Method, rule, what the origin sends (see [`bytes`]), what it does then, status and body at the
+/// client.
+type Row = (&'static str, &'static str, &'static str, Then, u16, &'static str);
 
-fn row(rule: &'static str, bytes: &str, then: Then, status: u16, body: &'static str) -> Row {
-    Row { rule, method: "GET", bytes: bytes.as_bytes().to_vec(), then, status, body }
-}
-
-fn to(method: &'static str, row: Row) -> Row {
-    Row { method, ..row }
+/// The text with its shorthands written out.
+fn bytes(text: &str) -> Vec<u8> {
+    let large = format!("{{ok}}X: {}\r\n{{abc}}", "x".repeat(300_000));
+    let many = format!("{{ok}}{}{{abc}}", "X: 1\r\n".repeat(200));
+    let interims = format!("{}{{ok}}{{abc}}", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100));
+    text.replace("{large}", &large)
+        .replace("{many}", &many)
+        .replace("{interims}", &interims)
+        .replace("{102}", "HTTP/1.1 102 Processing\r\n\r\n")
+        .replace("{evil}", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        .replace("{ok}", "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n")
+        .replace("{abc}", "Content-Length: 3\r\n\r\nabc")
+        .into_bytes()
 }
 
 /// Asks for each row twice over one connection, so that nothing of a first answer can be taken
 /// for the second.
 #[track_caller]
-fn assert_answers(rows: Vec<Row>) {
-    let origin = raw_origin(rows.iter().map(|row| (row.bytes.clone(), row.then)).collect());
+fn assert_answers(rows: &[Row]) {
+    let origin = raw_origin(rows.iter().map(|row| (bytes(row.2), row.3)).collect());
     let edge = Edge::over(origin, |setup| setup.with("client.request_timeout", 5));
     let mut failures = Failures::default();
     for (number, row) in rows.iter().enumerate() {
-        failures.note(row.rule, check(&edge.proxy, row, number));
+        failures.note(row.1, check(&edge.proxy, row, number));
     }
     failures.assert_none();
 }
 
 fn check(proxy: &Proxy, row: &Row, number: usize) -> Result<(), String> {
+    let (method, .., status, body) = *row;
     let mut client = proxy.connect();
     for _ in 0..2 {
-        client.send_request(row.method, &format!("/api/r/{number}"), &[], "");
-        let answer = read(&mut client, row.method)?;
-        must(answer.status == row.status, || format!("{} {}", answer.status, answer.text()))?;
-        if row.status == 502 && row.method != "HEAD" {
+        client.send_request(method, &format!("/api/r/{number}"), &[], "");
+        let answer = read(&mut client, method)?;
+        must(answer.status == status, || format!("{} {}", answer.status, answer.text()))?;
+        if status == 502 && method != "HEAD" {
             must(answer.problem() == "upstream_invalid", || answer.problem())?;
         } else {
-            must(answer.text() == row.body, || format!("the body {:?}", answer.text()))?;
+            must(answer.text() == body, || format!("the body {:?}", answer.text()))?;
         }
         client.send_request("GET", "/api/next", &[], "");
         let next = read(&mut client, "GET")?;
@@ -56,310 +62,18 @@ fn check(proxy: &Proxy, row: &Row, number: usize) -> Result<(), String> {
 
 #[test]
 fn answers_of_every_framing_reach_the_client() {
-    use Then::{Close, Keep};
-    let ok = "HTTP/1.1 200 OK\r\n";
-    assert_answers(vec![
-        row("9112-6.2 a length", &format!("{ok}Content-Length: 3\r\n\r\nabc"), Keep, 200, "abc"),
-        row("9112-6.2 no bytes", &format!("{ok}Content-Length: 0\r\n\r\n"), Keep, 200, ""),
-        row(
-            "9112-7.1 chunks",
-            &format!("{ok}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9112-7.1 no chunk",
-            &format!("{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-            Keep,
-            200,
-            "",
-        ),
-        row(
-            "9112-7.1.1 extensions",
-            &format!("{ok}Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0;c\r\n\r\n"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9112-7.1.2 trailers",
-            &format!(
-                "{ok}Transfer-Encoding: Chunked\r\nTrailer: X\r\n\r\n3\r\nabc\r\n0\r\nX: 1\r\n\r\n"
-            ),
-            Keep,
-            200,
-            "abc",
-        ),
-        row("9112-6.3 until the close", &format!("{ok}\r\nabc"), Close, 200, "abc"),
-        row("9112-6.3 until the close, nothing", &format!("{ok}\r\n"), Close, 200, ""),
-        row("9112-9.3 HTTP/1.0 until the close", "HTTP/1.0 200 OK\r\n\r\nabc", Close, 200, "abc"),
-        row(
-            "9112-9.3 HTTP/1.0 with a length",
-            "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
-            Close,
-            200,
-            "abc",
-        ),
-        row(
-            "9112-9.3 HTTP/1.0 kept alive",
-            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9112-9.6 close",
-            &format!("{ok}Connection: close\r\nContent-Length: 3\r\n\r\nabc"),
-            Close,
-            200,
-            "abc",
-        ),
-        row("9112-4 no reason", "HTTP/1.1 200 \r\nContent-Length: 3\r\n\r\nabc", Keep, 200, "abc"),
-        row(
-            "9112-4 not even a space",
-            "HTTP/1.1 200\r\nContent-Length: 3\r\n\r\nabc",
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9110-15 an unregistered status",
-            "HTTP/1.1 299 Odd\r\nContent-Length: 3\r\n\r\nabc",
-            Keep,
-            299,
-            "abc",
-        ),
-        row("9110-15.3.5 204", "HTTP/1.1 204 No\r\n\r\n", Keep, 204, ""),
-        row(
-            "9110-15.3.5 204 with a length of 0",
-            "HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n",
-            Keep,
-            204,
-            "",
-        ),
-        row(
-            "9110-15.4.5 304 nobody asked for",
-            "HTTP/1.1 304 Not\r\nETag: \"a\"\r\n\r\n",
-            Keep,
-            502,
-            "",
-        ),
-        to(
-            "HEAD",
-            row(
-                "9110-9.3.2 HEAD with a length",
-                &format!("{ok}Content-Length: 3\r\n\r\n"),
-                Keep,
-                200,
-                "",
-            ),
-        ),
-        to(
-            "HEAD",
-            row(
-                "9110-9.3.2 HEAD, chunked",
-                &format!("{ok}Transfer-Encoding: chunked\r\n\r\n"),
-                Keep,
-                200,
-                "",
-            ),
-        ),
-        to("HEAD", row("9110-9.3.2 HEAD without framing", &format!("{ok}\r\n"), Keep, 200, "")),
-        row(
-            "9110-15.2.1 100 first",
-            &format!("HTTP/1.1 100 Continue\r\n\r\n{ok}Content-Length: 3\r\n\r\nabc"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9110-15.2 an unknown 1xx first",
-            &format!("HTTP/1.1 199 Soon\r\nX: 1\r\n\r\n{ok}Content-Length: 3\r\n\r\nabc"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9110-15.2 three of them",
-            &format!(
-                "{}{ok}Content-Length: 3\r\n\r\nabc",
-                "HTTP/1.1 102 Processing\r\n\r\n".repeat(3)
-            ),
-            Keep,
-            200,
-            "abc",
-        ),
-    ]);
+    assert_answers(FRAMED);
 }
 
 #[test]
 fn broken_answers_become_502() {
-    use Then::{Close, Keep};
-    let ok = "HTTP/1.1 200 OK\r\n";
-    let tail = "Content-Length: 3\r\n\r\nabc";
-    let large = format!("{ok}X: {}\r\n{tail}", "x".repeat(300_000));
-    let many = format!("{ok}{}{tail}", "X: 1\r\n".repeat(200));
-    let interims = format!("{}{ok}{tail}", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100));
-    let broken = |rule, bytes: &str, then| row(rule, bytes, then, 502, "");
-    assert_answers(vec![
-        broken(
-            "9112-6.3 both",
-            &format!("{ok}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
-            Keep,
-        ),
-        broken(
-            "9112-6.3 two lengths",
-            &format!("{ok}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
-            Keep,
-        ),
-        broken("9112-6.3 two equal lengths", &format!("{ok}Content-Length: 3\r\n{tail}"), Keep),
-        broken("9112-6.3 a list of lengths", &format!("{ok}Content-Length: 3, 3\r\n\r\nabc"), Keep),
-        broken("9112-6.3 a negative length", &format!("{ok}Content-Length: -3\r\n\r\nabc"), Keep),
-        broken(
-            "9112-6.3 a length with a sign",
-            &format!("{ok}Content-Length: +3\r\n\r\nabc"),
-            Keep,
-        ),
-        broken(
-            "9112-6.3 a length beyond 64 bits",
-            &format!("{ok}Content-Length: 18446744073709551616\r\n\r\nabc"),
-            Keep,
-        ),
-        broken(
-            "9112-6.1 another coding",
-            &format!("{ok}Transfer-Encoding: gzip\r\n\r\nabc"),
-            Close,
-        ),
-        broken(
-            "9112-6.1 a coding before chunked",
-            &format!("{ok}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-            Keep,
-        ),
-        broken(
-            "9112-6.1 chunked twice",
-            &format!("{ok}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-            Keep,
-        ),
-        broken(
-            "9112-6.1 chunked in HTTP/1.0",
-            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            Close,
-        ),
-        broken("9112-5.2 a folded field", &format!("{ok}X: a\r\n b\r\n{tail}"), Keep),
-        broken("9112-5.1 a space before the colon", &format!("{ok}X : a\r\n{tail}"), Keep),
-        broken("9112-5 no colon", &format!("{ok}X\r\n{tail}"), Keep),
-        broken("9112-2.2 LF alone", &format!("{ok}X: 1\n{tail}"), Keep),
-        broken("9112-2.2 CR in a value", &format!("{ok}X: 1\r2\r\n{tail}"), Keep),
-        broken("9110-5.5 NUL in a value", &format!("{ok}X: 1\0\r\n{tail}"), Keep),
-        broken("9112-2.2 LF behind the status line", &format!("HTTP/1.1 200 OK\n{tail}"), Keep),
-        broken("9112-4 a status of two digits", &format!("HTTP/1.1 20 OK\r\n{tail}"), Keep),
-        broken("9112-4 a status of four digits", &format!("HTTP/1.1 2000 OK\r\n{tail}"), Keep),
-        broken("9112-4 a status below 100", &format!("HTTP/1.1 099 OK\r\n{tail}"), Keep),
-        broken("9112-4 a status that is no number", &format!("HTTP/1.1 OK 200\r\n{tail}"), Keep),
-        broken(
-            "9112-4 a control byte in the reason",
-            &format!("HTTP/1.1 200 O\x01K\r\n{tail}"),
-            Keep,
-        ),
-        broken("9112-4 an empty line first", &format!("\r\n{ok}{tail}"), Keep),
-        broken("9110-2.5 HTTP/2.0", &format!("HTTP/2.0 200 OK\r\n{tail}"), Keep),
-        broken("9112-2.3 another protocol", &format!("ICY 200 OK\r\n{tail}"), Keep),
-        broken("9112-2.3 no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", Keep),
-        broken("9112-2.3 HTTP/0.9", "<html></html>\n", Close),
-        broken(
-            "9110-15.2.2 101",
-            "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
-            Keep,
-        ),
-        broken(
-            "9110-15.2 an interim answer with a body",
-            &format!("HTTP/1.1 103 Hints\r\n{tail}{ok}{tail}"),
-            Keep,
-        ),
-        broken("9110-15.2 interim answers without end", &interims, Keep),
-        broken("9110-5.4 a head that is too large", &large, Keep),
-        broken("9110-5.4 too many fields", &many, Keep),
-        to(
-            "POST",
-            broken("9112-6.3 the same for POST", &format!("{ok}Content-Length: 3\r\n{tail}"), Keep),
-        ),
-        to(
-            "HEAD",
-            broken(
-                "9112-6.3 the same for HEAD",
-                &format!("{ok}Content-Length: 3\r\nContent-Length: 4\r\n\r\n"),
-                Keep,
-            ),
-        ),
-    ]);
+    assert_answers(BROKEN);
 }
 
 /// What follows a complete answer belongs to nobody; the connection it came on is not used again.
 #[test]
 fn rfc9112_9_3_nothing_behind_an_answer_becomes_the_next_one() {
-    use Then::Keep;
-    let ok = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n";
-    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    assert_answers(vec![
-        row(
-            "9112-6.2 behind a length",
-            &format!("{ok}Content-Length: 3\r\n\r\nabc{evil}"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row(
-            "9112-6.2 behind no bytes",
-            &format!("{ok}Content-Length: 0\r\n\r\n{evil}"),
-            Keep,
-            200,
-            "",
-        ),
-        row(
-            "9112-7.1 behind the last chunk",
-            &format!("{ok}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n{evil}"),
-            Keep,
-            200,
-            "abc",
-        ),
-        row("9112-6.3 behind a 204", &format!("HTTP/1.1 204 No\r\n\r\n{evil}"), Keep, 204, ""),
-        row(
-            "9112-6.3 a 204 with a length",
-            "HTTP/1.1 204 No\r\nContent-Length: 4\r\n\r\nevil",
-            Keep,
-            204,
-            "",
-        ),
-        to(
-            "HEAD",
-            row(
-                "9112-6.3 HEAD with a body",
-                &format!("{ok}Content-Length: 4\r\n\r\nevil"),
-                Keep,
-                200,
-                "",
-            ),
-        ),
-        to(
-            "HEAD",
-            row(
-                "9112-6.3 behind HEAD",
-                &format!("{ok}Content-Length: 4\r\n\r\n{evil}"),
-                Keep,
-                200,
-                "",
-            ),
-        ),
-        row("9112-6.3 one byte", &format!("{ok}Content-Length: 3\r\n\r\nabcX"), Keep, 200, "abc"),
-        row(
-            "9112-2.2 an empty line",
-            &format!("{ok}Content-Length: 3\r\n\r\nabc\r\n"),
-            Keep,
-            200,
-            "abc",
-        ),
-    ]);
+    assert_answers(FOLLOWED);
 }
 
 /// RFC 8297, RFC 9110 section 15.2: 103 goes on, without what belongs to the origin's connection.
@@ -405,3 +119,209 @@ fn rfc9110_8_6_the_length_of_a_head_is_passed_on() {
     let response = edge.proxy.ask("GET", "/api/x", &fields);
     assert!(matches!(response.status, 304 | 502), "{response:?}");
 }
+
+/// What must reach the client.
+const FRAMED: &[Row] = &[
+    ("GET", "9112-6.2 a length", "{ok}{abc}", Keep, 200, "abc"),
+    ("GET", "9112-6.2 no bytes", "{ok}Content-Length: 0\r\n\r\n", Keep, 200, ""),
+    (
+        "GET",
+        "9112-7.1 chunks",
+        "{ok}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+        Keep,
+        200,
+        "abc",
+    ),
+    ("GET", "9112-7.1 no chunk", "{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Keep, 200, ""),
+    (
+        "GET",
+        "9112-7.1.1 extensions",
+        "{ok}Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0;c\r\n\r\n",
+        Keep,
+        200,
+        "abc",
+    ),
+    (
+        "GET",
+        "9112-7.1.2 trailers",
+        "{ok}Transfer-Encoding: Chunked\r\nTrailer: X\r\n\r\n3\r\nabc\r\n0\r\nX: 1\r\n\r\n",
+        Keep,
+        200,
+        "abc",
+    ),
+    ("GET", "9112-6.3 until the close", "{ok}\r\nabc", Close, 200, "abc"),
+    ("GET", "9112-6.3 until the close, nothing", "{ok}\r\n", Close, 200, ""),
+    ("GET", "9112-9.3 HTTP/1.0 until the close", "HTTP/1.0 200 OK\r\n\r\nabc", Close, 200, "abc"),
+    ("GET", "9112-9.3 HTTP/1.0 with a length", "HTTP/1.0 200 OK\r\n{abc}", Close, 200, "abc"),
+    (
+        "GET",
+        "9112-9.3 HTTP/1.0 kept alive",
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n{abc}",
+        Keep,
+        200,
+        "abc",
+    ),
+    ("GET", "9112-9.6 close", "{ok}Connection: close\r\n{abc}", Close, 200, "abc"),
+    ("GET", "9112-4 no reason", "HTTP/1.1 200 \r\n{abc}", Keep, 200, "abc"),
+    ("GET", "9112-4 not even a space", "HTTP/1.1 200\r\n{abc}", Keep, 200, "abc"),
+    ("GET", "9110-15 an unregistered status", "HTTP/1.1 299 Odd\r\n{abc}", Keep, 299, "abc"),
+    ("GET", "9110-15.3.5 204", "HTTP/1.1 204 No\r\n\r\n", Keep, 204, ""),
+    (
+        "GET",
+        "9110-15.3.5 204 with a length of 0",
+        "HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n",
+        Keep,
+        204,
+        "",
+    ),
+    (
+        "GET",
+        "9110-15.4.5 304 nobody asked for",
+        "HTTP/1.1 304 Not\r\nETag: \"a\"\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+    ("HEAD", "9110-9.3.2 HEAD with a length", "{ok}Content-Length: 3\r\n\r\n", Keep, 200, ""),
+    ("HEAD", "9110-9.3.2 HEAD, chunked", "{ok}Transfer-Encoding: chunked\r\n\r\n", Keep, 200, ""),
+    ("HEAD", "9110-9.3.2 HEAD without framing", "{ok}\r\n", Keep, 200, ""),
+    ("GET", "9110-15.2.1 100 first", "HTTP/1.1 100 Continue\r\n\r\n{ok}{abc}", Keep, 200, "abc"),
+    (
+        "GET",
+        "9110-15.2 an unknown 1xx first",
+        "HTTP/1.1 199 Soon\r\nX: 1\r\n\r\n{ok}{abc}",
+        Keep,
+        200,
+        "abc",
+    ),
+    ("GET", "9110-15.2 three of them", "{102}{102}{102}{ok}{abc}", Keep, 200, "abc"),
+];
+
+/// What must not.
+const BROKEN: &[Row] = &[
+    (
+        "GET",
+        "9112-6.3 both",
+        "{ok}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+    (
+        "GET",
+        "9112-6.3 two lengths",
+        "{ok}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        Keep,
+        502,
+        "",
+    ),
+    ("GET", "9112-6.3 two equal lengths", "{ok}Content-Length: 3\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-6.3 a list of lengths", "{ok}Content-Length: 3, 3\r\n\r\nabc", Keep, 502, ""),
+    ("GET", "9112-6.3 a negative length", "{ok}Content-Length: -3\r\n\r\nabc", Keep, 502, ""),
+    ("GET", "9112-6.3 a length with a sign", "{ok}Content-Length: +3\r\n\r\nabc", Keep, 502, ""),
+    (
+        "GET",
+        "9112-6.3 a length beyond 64 bits",
+        "{ok}Content-Length: 18446744073709551616\r\n\r\nabc",
+        Keep,
+        502,
+        "",
+    ),
+    ("GET", "9112-6.1 another coding", "{ok}Transfer-Encoding: gzip\r\n\r\nabc", Close, 502, ""),
+    (
+        "GET",
+        "9112-6.1 a coding before chunked",
+        "{ok}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+    (
+        "GET",
+        "9112-6.1 chunked twice",
+        "{ok}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+    (
+        "GET",
+        "9112-6.1 chunked in HTTP/1.0",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        Close,
+        502,
+        "",
+    ),
+    ("GET", "9112-5.2 a folded field", "{ok}X: a\r\n b\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-5.1 a space before the colon", "{ok}X : a\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-5 no colon", "{ok}X\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-2.2 LF alone", "{ok}X: 1\n{abc}", Keep, 502, ""),
+    ("GET", "9112-2.2 CR in a value", "{ok}X: 1\r2\r\n{abc}", Keep, 502, ""),
+    ("GET", "9110-5.5 NUL in a value", "{ok}X: 1\0\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-2.2 LF behind the status line", "HTTP/1.1 200 OK\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 a status of two digits", "HTTP/1.1 20 OK\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 a status of four digits", "HTTP/1.1 2000 OK\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 a status below 100", "HTTP/1.1 099 OK\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 a status that is no number", "HTTP/1.1 OK 200\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 a control byte in the reason", "HTTP/1.1 200 O\x01K\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-4 an empty line first", "\r\n{ok}{abc}", Keep, 502, ""),
+    ("GET", "9110-2.5 HTTP/2.0", "HTTP/2.0 200 OK\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-2.3 another protocol", "ICY 200 OK\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-2.3 no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n", Keep, 502, ""),
+    ("GET", "9112-2.3 HTTP/0.9", "<html></html>\n", Close, 502, ""),
+    (
+        "GET",
+        "9110-15.2.2 101",
+        "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+    (
+        "GET",
+        "9110-15.2 an interim answer with a body",
+        "HTTP/1.1 103 Hints\r\n{abc}{ok}{abc}",
+        Keep,
+        502,
+        "",
+    ),
+    ("GET", "9110-15.2 interim answers without end", "{interims}", Keep, 502, ""),
+    ("GET", "9110-5.4 a head that is too large", "{large}", Keep, 502, ""),
+    ("GET", "9110-5.4 too many fields", "{many}", Keep, 502, ""),
+    ("POST", "9112-6.3 the same for POST", "{ok}Content-Length: 3\r\n{abc}", Keep, 502, ""),
+    (
+        "HEAD",
+        "9112-6.3 the same for HEAD",
+        "{ok}Content-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        Keep,
+        502,
+        "",
+    ),
+];
+
+/// Answers with something behind them.
+const FOLLOWED: &[Row] = &[
+    ("GET", "9112-6.2 behind a length", "{ok}{abc}{evil}", Keep, 200, "abc"),
+    ("GET", "9112-6.2 behind no bytes", "{ok}Content-Length: 0\r\n\r\n{evil}", Keep, 200, ""),
+    (
+        "GET",
+        "9112-7.1 behind the last chunk",
+        "{ok}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n{evil}",
+        Keep,
+        200,
+        "abc",
+    ),
+    ("GET", "9112-6.3 behind a 204", "HTTP/1.1 204 No\r\n\r\n{evil}", Keep, 204, ""),
+    (
+        "GET",
+        "9112-6.3 a 204 with a length",
+        "HTTP/1.1 204 No\r\nContent-Length: 4\r\n\r\nevil",
+        Keep,
+        204,
+        "",
+    ),
+    ("HEAD", "9112-6.3 HEAD with a body", "{ok}Content-Length: 4\r\n\r\nevil", Keep, 200, ""),
+    ("HEAD", "9112-6.3 behind HEAD", "{ok}Content-Length: 4\r\n\r\n{evil}", Keep, 200, ""),
+    ("GET", "9112-6.3 one byte", "{ok}{abc}X", Keep, 200, "abc"),
+    ("GET", "9112-2.2 an empty line", "{ok}{abc}\r\n", Keep, 200, "abc"),
+];

@@ -1,5 +1,7 @@
 //! One spelling of a path for allowlist, key and origin (RFC 9110 section 4.2.3, RFC 3986).
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Several requests on one connection (RFC 9112 section 9): order, persistence, ends.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 
@@ -75,7 +77,8 @@ fn a_bad_request_ends_the_pipeline_after_the_good_ones_before_it() {
             ("9112-3.2", "GET /api/bad HTTP/1.1\r\n\r\n", 400),
             (
                 "9112-6.1",
-                "POST /api/bad HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "POST /api/bad HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                 400,
             ),
             ("9110-10.1.1", "GET /api/bad HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417),

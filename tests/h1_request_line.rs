@@ -1,5 +1,7 @@
 //! The request line (RFC 9112 section 3): what is refused, what is passed on and in which form.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Bodies in motion: as they come, with back-pressure, and what becomes of them when an end leaves.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
 mod edge;
 mod support;
 
@@ -207,7 +209,8 @@ fn leave(client: Client, reset: bool, closed: &Receiver<Instant>) -> Result<(), 
 #[test]
 fn a_client_that_leaves_ends_an_answer_that_cannot_be_stored() {
     let rows = [
-        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+        "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\
+         Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
         "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 100000\r\n\r\na",
         "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 10\r\n\r\na",
         "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n\r\na",

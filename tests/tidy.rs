@@ -22,8 +22,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_COLUMNS_MAX: usize = 100;
 /// The last two would slip past `modules_import_lower_layers_only`.
 const BANNED: &[&str] = &["dbg!(", "todo!(", "FIXME", "#[ignore]", "crate::{", "super::super"];
+/// Everything that is written in Rust. This file names what is banned, so it is left out there.
+const FOLDERS: &[&str] = &["src", "tests", "benches", "fuzz/fuzz_targets"];
 
 #[test]
 fn modules_import_lower_layers_only() {
@@ -51,19 +55,82 @@ fn modules_import_lower_layers_only() {
 #[test]
 fn files_are_short_and_clean() {
     let mut errors = Vec::new();
-    for file in source_files(Path::new("src")) {
+    for file in all_files() {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
         if lines > FILE_LINES_MAX {
             errors.push(format!("{}: {lines} lines", file.display()));
         }
+        if file.ends_with("tidy.rs") {
+            continue;
+        }
         for (number, line) in text.lines().enumerate() {
+            let at = format!("{}:{}", file.display(), number + 1);
             for banned in BANNED.iter().filter(|it| line.contains(**it)) {
-                errors.push(format!("{}:{}: {banned}", file.display(), number + 1));
+                errors.push(format!("{at}: {banned}"));
+            }
+            if line.chars().count() > LINE_COLUMNS_MAX {
+                errors.push(format!("{at}: longer than {LINE_COLUMNS_MAX} columns"));
             }
         }
     }
     assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
+#[test]
+fn functions_are_short() {
+    let mut errors = Vec::new();
+    for file in all_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for start in (0..lines.len()).filter(|it| opens_function(lines[*it])) {
+            let length = function_lines(&lines[start..]);
+            if length > FUNCTION_LINES_MAX {
+                errors.push(format!("{}:{}: {length} lines", file.display(), start + 1));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "\n{}", errors.join("\n"));
+}
+
+/// Lines up to the brace below the column of `fn`, where rustfmt puts it; 1 for what has no body.
+fn function_lines(lines: &[&str]) -> usize {
+    let column = |line: &str| line.len() - line.trim_start().len();
+    for (number, line) in lines.iter().enumerate() {
+        let same = column(line) == column(lines[0]) && !line.is_empty();
+        if same && number > 0 && line.trim_start().starts_with('}') {
+            return number + 1;
+        }
+        if same && line.ends_with([';', '}']) {
+            return 1;
+        }
+    }
+    1
+}
+
+/// A file at the top of `tests/` or `benches/` that Cargo.toml or an attribute leaves out would
+/// never run.
+#[test]
+fn every_bench_is_declared_without_the_test_harness() {
+    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    for file in fs::read_dir("benches").unwrap().map(|it| it.unwrap().path()) {
+        if file.extension().is_some_and(|it| it == "rs") {
+            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+            let declared = format!("[[bench]]\nname = \"{name}\"\nharness = false\n");
+            assert!(manifest.contains(&declared), "{name} in Cargo.toml");
+        }
+    }
+}
+
+fn opens_function(line: &str) -> bool {
+    let mut words = line.trim_start().split(' ');
+    let qualifiers = ["pub", "const", "async", "unsafe", "extern"];
+    words.find(|it| !qualifiers.contains(it) && !it.starts_with("pub(")) == Some("fn")
+}
+
+fn all_files() -> Vec<PathBuf> {
+    let folders = FOLDERS.iter().map(Path::new).filter(|it| it.is_dir());
+    folders.flat_map(source_files).collect()
 }
 
 fn layer(module: &str) -> Option<usize> {

@@ -55,7 +55,7 @@ pub trait Downstream {
     /// [`Downstream::body`] under way returns soon, losing nothing of what follows.
     fn stop_body(&self);
 
-    /// An interim answer (103), where the protocol carries it.
+    /// An interim answer (102, 103), where the protocol carries it.
     async fn interim(&self, status: u16, fields: &Fields) -> Result<(), Gone>;
 
     /// A whole answer in one write.

@@ -29,6 +29,7 @@ use crate::proxy::ask::{self, Asked, Leave, Question};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Fault;
+use crate::proxy::fill::Ground;
 use crate::proxy::origin::{Answer, Connection, OutgoingBody, Sender};
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::race::{First, race};
@@ -38,6 +39,7 @@ use crate::proxy::rescue;
 pub async fn streamed(
     core: &Rc<Core>,
     pass: &Pass<'_>,
+    ground: &Ground,
     question: &Question<'_>,
     client: &impl Downstream,
 ) {
@@ -56,7 +58,7 @@ pub async fn streamed(
         Err(fault) => return fail(core, pass, leave, fault, client).await,
     };
     core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, leave, connection, framing, client).await;
+    exchange(core, pass, ground, (leave, connection), framing, client).await;
 }
 
 /// A connection with the head on its way. A fresh one: a body half sent can't be repeated.
@@ -73,12 +75,12 @@ async fn open(
 async fn exchange(
     core: &Rc<Core>,
     pass: &Pass<'_>,
-    leave: Leave,
-    mut connection: Connection,
+    ground: &Ground,
+    (leave, mut connection): (Leave, Connection),
     framing: OutgoingBody,
     client: &impl Downstream,
 ) {
-    let Pass { task, upstream, status, .. } = pass;
+    let Pass { task, upstream, .. } = pass;
     let requested = wall();
     let upload = Upload {
         sender: connection.sender(),
@@ -102,8 +104,7 @@ async fn exchange(
     };
     let times = cache::Exchange { requested, responded: wall() };
     let asked = Asked { connection, answer, times, leave };
-    pass::effects(core, pass, &asked.answer.head).await;
-    let answering = pass::send(core, task, upstream, asked, *status, client);
+    let answering = pass::settled(core, pass, ground, asked, client);
     match upload.beside(sending.as_mut(), answering).await {
         Ok(()) => upload.stop(sending).await,
         // The client is gone, or what it sends is not what it announced.

@@ -99,7 +99,7 @@ fn refused(edge: &Edge, bytes: &[u8], status: u16) -> Result<(), String> {
     must(answer.status == status, || format!("{} instead of {status}", answer.status))?;
     let kind = answer.field("Content-Type");
     must(kind == Some("application/problem+json"), || format!("a body of {kind:?}"))?;
-    must(answer.json()["status"] == status, || format!("{}", answer.text()))?;
+    must(answer.json()["status"] == status, || answer.text().to_owned())?;
     let connection = answer.field("Connection");
     must(connection == Some("close"), || format!("Connection: {connection:?}"))?;
     closed(&mut client)?;

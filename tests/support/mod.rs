@@ -47,6 +47,15 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Asserts what the cache did (`X-Cache`) and which body came.
+///
+/// # Panics
+/// When it was otherwise.
+#[track_caller]
+pub fn assert_cached(response: &Response, verdict: &str, body: &str) {
+    assert_eq!((response.cache(), response.text()), (verdict, body), "{response:?}");
+}
+
 /// Holds threads until it is opened; stays open from then on.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);

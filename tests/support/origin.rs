@@ -50,6 +50,15 @@ impl Origin {
         Self::respond(move |_| reply.clone())
     }
 
+    /// Answers that differ each time (`answer 0`, `answer 1`, ...) and say how they may be kept.
+    pub fn counting(cache_control: &'static str) -> Self {
+        let turn = AtomicUsize::new(0);
+        Self::respond(move |_| {
+            let body = format!("answer {}", turn.fetch_add(1, Ordering::SeqCst));
+            answer(200, &[("Cache-Control", cache_control)], body)
+        })
+    }
+
     /// Plays `script` on every connection, each on a thread of its own.
     pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
