@@ -2,6 +2,7 @@
 //! can't or need not share a fetch (a HEAD, Authorization, a key whose answers could not be
 //! stored lately).
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -106,7 +107,16 @@ impl Alone<'_> {
             let status = status.unstored(why);
             return pass::send(core, task, upstream, asked, status, client).await;
         }
-        let body = match gather(upstream, &mut asked).await {
+        let gathered = {
+            let mut gathering = pin!(gather(upstream, &mut asked));
+            match race(gathering.as_mut(), client.gone()).await {
+                First::Left(gathered) => gathered,
+                // What can be stored is completed for the next reader.
+                First::Right(()) if facts.is_ok() => gathering.await,
+                First::Right(()) => return,
+            }
+        };
+        let body = match gathered {
             Ok(body) => body,
             Err(fault) => {
                 asked.leave.failed(None);

@@ -3,6 +3,7 @@
 //! The transparent repetition lives here and nowhere else: a request goes out a second time only
 //! if not a byte of an answer came back and it may be repeated (RFC 9110 section 9.2.2).
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ use crate::net::{Dial, Stream, tls};
 use crate::proxy::core::{Core, Moment};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::{
-    Answer, Connection, Head, Outgoing, OutgoingBody, Purpose, request_head,
+    Answer, Connection, Head, Outgoing, OutgoingBody, Permit, Purpose, request_head,
 };
 use crate::proxy::plan::Upstream;
+use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
 use crate::route::Scheme;
 
@@ -84,7 +86,8 @@ impl Leave {
     }
 }
 
-/// Asks an origin, up to the head of its answer. `hint` is told each interim answer that is for the client.
+/// Asks an origin, up to the head of its answer. `hint` is told each interim answer that is for
+/// the client.
 pub async fn ask(
     core: &Rc<Core>,
     question: &Question<'_>,
@@ -131,7 +134,7 @@ async fn attempt(
     let mut repeated = false;
     loop {
         let connection = if repeated {
-            fresh(core, question.upstream).await?
+            connect_fresh(core, question.upstream).await?
         } else {
             connect(core, question.upstream).await?
         };
@@ -167,8 +170,20 @@ async fn converse(
         _ => OutgoingBody::Length(length),
     };
     let head = head_text(question, body);
-    connection.send(head, question.body.clone()).await?;
-    answer(core, &question.task.head.method, connection, hint).await
+    let method = &question.task.head.method;
+    if length <= UNANSWERED_BYTES_MAX {
+        // An origin that takes no more may have said why before.
+        let _ = connection.send(head, question.body.clone()).await;
+        return answer(core, method, connection, hint).await;
+    }
+    // RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+    let sender = connection.sender();
+    let sending = sender.send_whole(head, question.body.clone());
+    let mut answer = pin!(answer(core, method, connection, hint));
+    match race(sending, answer.as_mut()).await {
+        First::Left(_) => answer.await,
+        First::Right(answer) => answer,
+    }
 }
 
 /// The text of the request's head.
@@ -217,24 +232,28 @@ pub async fn answer(
 
 /// A connection: an idle one, else a new one.
 pub async fn connect(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
-    match core.pools[usize::from(upstream.origin)].take_idle() {
-        Some(connection) => Ok(connection),
-        None => fresh(core, upstream).await,
-    }
-}
-
-/// A connection that has not been used.
-pub async fn connect_fresh(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
-    fresh(core, upstream).await
-}
-
-async fn fresh(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
     let pool = &core.pools[usize::from(upstream.origin)];
-    let permit = pool.permit().await?;
-    // One may have come back while we waited.
     if let Some(connection) = pool.take_idle() {
         return Ok(connection);
     }
+    let permit = pool.permit().await?;
+    // One may have come back while we waited.
+    match pool.take_idle() {
+        Some(connection) => Ok(connection),
+        None => open(core, upstream, permit).await,
+    }
+}
+
+/// A connection that has not been used: what fails on it was not closed while idle.
+pub async fn connect_fresh(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
+    let pool = &core.pools[usize::from(upstream.origin)];
+    pool.make_room();
+    let permit = pool.permit().await?;
+    open(core, upstream, permit).await
+}
+
+async fn open(core: &Core, upstream: &Upstream, permit: Permit) -> Result<Connection, Fault> {
+    let pool = &core.pools[usize::from(upstream.origin)];
     let stream = dial(core, upstream).await?;
     core.cells.inc(Counter::UpstreamConnectionsOpened);
     Ok(pool.adopt(stream, permit))
@@ -272,8 +291,11 @@ async fn dial(core: &Core, upstream: &Upstream) -> Result<Stream, Fault> {
 /// A request may go out twice when nothing of an answer came, and doing it twice does no harm.
 fn may_repeat(question: &Question<'_>, connection: &Connection, fault: Fault) -> bool {
     let head = &question.task.head;
-    let harmless = matches!(head.method, Method::Get | Method::Head | Method::Options)
-        || head.fields.contains("Idempotency-Key");
+    let harmless = match head.method {
+        Method::Get | Method::Head | Method::Options | Method::Query => true,
+        Method::Put | Method::Delete => true,
+        _ => head.fields.contains("Idempotency-Key"),
+    };
     fault == Fault::Reset && connection.may_have_been_idle_closed() && harmless
 }
 
@@ -303,5 +325,7 @@ fn retry_after(head: &ResponseHead) -> Option<std::time::Duration> {
     crate::http::list::delta_seconds(value).map(|it| std::time::Duration::from_secs(it.into()))
 }
 
+/// A body up to this length fits the socket's buffer: sending it never waits for the origin.
+const UNANSWERED_BYTES_MAX: u64 = 64 * 1024;
 /// An origin that sends more interim answers than that is broken.
 const INTERIMS_MAX: u32 = 32;

@@ -1,6 +1,7 @@
 //! From an entry, or an answer still arriving, to the client: coding, conditions, ranges, and the
 //! fields that tell what the cache did.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -115,10 +116,11 @@ pub async fn incoming(
 
 async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
     let (mut cursor, mut bytes) = (0, 0);
+    let mut gone = pin!(client.gone());
     loop {
         // A client that leaves while nothing arrives is noticed here, one that leaves while
         // something does by the write that fails.
-        let piece = match race(reader.0.body.next(&mut cursor), client.gone()).await {
+        let piece = match race(reader.0.body.next(&mut cursor), gone.as_mut()).await {
             First::Left(piece) => piece,
             First::Right(()) => return bytes,
         };

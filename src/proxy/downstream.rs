@@ -51,6 +51,10 @@ pub trait Downstream {
     /// client waits for it.
     async fn body(&self) -> Result<Option<Bytes>, BodyEnd>;
 
+    /// Ends a wait for more of the request's body, which nobody wants any more: a call of
+    /// [`Downstream::body`] under way returns soon, losing nothing of what follows.
+    fn stop_body(&self);
+
     /// An interim answer (102, 103), where the protocol carries it.
     async fn interim(&self, status: u16, fields: &Fields) -> Result<(), Gone>;
 
@@ -69,6 +73,7 @@ pub trait Downstream {
     /// The body can't be completed: the client must not take what it has for the whole.
     fn cut(&self);
 
-    /// Waits until the client leaves; never ends while it stays.
+    /// Waits until the client leaves; never ends while it stays. Looks only once all of the
+    /// request's body is read: before that, reading it finds out.
     async fn gone(&self);
 }

@@ -14,6 +14,8 @@ pub enum Refusal {
     BadTarget(&'static str),
     /// The body is not what its headers say.
     BadBody(&'static str),
+    /// Its trailer section is larger than the limit.
+    TrailersTooLarge(&'static str),
     /// The body is not well-formed JSON; the offset of the first bad byte.
     BadJson(usize),
     /// A body with a Content-Type that the endpoint does not take.
@@ -113,6 +115,7 @@ impl Refusal {
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
             }
+            Self::TrailersTooLarge(detail) => Problem::new(431, "head_too_large", detail),
             Self::BadJson(offset) => {
                 let problem = Problem::new(400, "bad_request", "the body is not valid JSON");
                 Problem { offset: Some(offset), ..problem }

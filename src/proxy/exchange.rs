@@ -6,11 +6,15 @@ use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{self, CacheStatus, Key, Reason, RequestFacts, json};
-use crate::http::{RequestHead, accept};
+use crate::http::list::decimal;
+use crate::http::{Fields, Method, RequestHead, ResponseHead, Version, accept};
+use crate::metrics::CacheResult;
 use crate::proxy::body::{self, RequestBody};
 use crate::proxy::core::Core;
+use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Refusal;
+use crate::proxy::gate::METHODS;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::keyed::Keyed;
 use crate::proxy::pass::{self, Pass};
@@ -31,6 +35,9 @@ pub async fn exchange(core: &Rc<Core>, task: Task, client: &impl Downstream) {
 }
 
 async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstream) {
+    if is_last_hop(&task) {
+        return answer_options(core, &task, client).await;
+    }
     let prepared = Prepared::of(core, index, &task.head);
     let body = match body::take(core, &task, prepared.lookup.is_ok(), client).await {
         Ok(body) => body,
@@ -104,6 +111,21 @@ impl Prepared {
         };
         Ok(Inquiry { task, upstream, policy, facts, primary, codings, body })
     }
+}
+
+/// Whether the client wants no hop beyond this one to see its OPTIONS (RFC 9110 section 7.6.2).
+fn is_last_hop(task: &Task) -> bool {
+    task.head.method == Method::Options
+        && task.head.fields.single("Max-Forwards").and_then(decimal) == Some(0)
+}
+
+async fn answer_options(core: &Rc<Core>, task: &Task, client: &impl Downstream) {
+    let mut fields = Fields::new();
+    fields.push("Date", crate::http::date::write_http_date(crate::net::wall()));
+    fields.push("Allow", METHODS);
+    let head = ResponseHead { status: 204, version: Version::Http11, fields };
+    let answer = Whole { head, body: Bytes::new(), length: None };
+    deliver::whole(core, task, answer, CacheResult::None, client).await;
 }
 
 /// The primary key, with a digest of the body where there is one.

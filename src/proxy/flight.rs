@@ -188,9 +188,13 @@ impl<E> Flight<E> {
         std::mem::take(&mut *self.own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The client it was started for leaves.
+    /// The client it was started for leaves. An answer for it alone has no reader then.
     pub fn desert(&self) {
         self.deserted.store(true, Ordering::Release);
+        let streaming = self.lock().streaming.clone();
+        if let Some(incoming) = streaming.filter(|it| !it.shared) {
+            incoming.body.abandon();
+        }
     }
 
     /// Whether the client it was started for has left.

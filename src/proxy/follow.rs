@@ -51,7 +51,7 @@ pub async fn follow(
     status: CacheStatus,
     client: &impl Downstream,
 ) -> Followed {
-    let deserter = Deserter(&watcher);
+    let _deserter = Deserter(&watcher);
     let mut hints = 0;
     loop {
         let stage = match race(watcher.flight.stage(&mut hints), client.gone()).await {
@@ -65,9 +65,8 @@ pub async fn follow(
                 }
             }
             Stage::Streaming(incoming) => {
-                let followed = stream(core, inquiry, &watcher, &incoming, status, client).await;
-                std::mem::forget(deserter);
-                return followed;
+                // Who leaves from here on, or goes on alone, leaves an answer of its own unread.
+                return stream(core, inquiry, &watcher, &incoming, status, client).await;
             }
             Stage::Landed(outcome) => {
                 return landed(core, inquiry, &watcher, outcome, status, client).await;

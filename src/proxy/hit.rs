@@ -242,7 +242,8 @@ impl Reading<'_, '_, '_> {
         };
         let framing = Framing {
             version: request.version,
-            persistent: request.persistent,
+            // What follows a refused CONNECT may have been meant for the tunnel.
+            persistent: request.persistent && request.method != Method::Connect,
             body: request.body,
             expects_continue: request.expects_continue,
         };

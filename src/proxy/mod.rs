@@ -12,7 +12,7 @@
 //! | fill the cache | `fill` (`variant`) | | deliver |
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
-//! | pass | `pass` (`ask`, `effects`) | the origin's answer | |
+//! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
 //!
@@ -51,6 +51,7 @@ mod race;
 pub mod request;
 pub mod rescue;
 mod serve;
+mod upload;
 mod variant;
 
 pub use core::{Core, Moment, Shared};

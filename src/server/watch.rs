@@ -182,7 +182,6 @@ impl Watch {
             }
         }
     }
-
 }
 
 impl Watched {
@@ -220,6 +219,11 @@ impl Watched {
             self.expired.set(true);
             self.stream.shutdown_both();
         }
+    }
+
+    /// Ends the read under way, if there is one, with `ECANCELED`; loses nothing.
+    pub fn cancel_read(&self) {
+        self.cancel();
     }
 
     fn wake(&self) {
@@ -261,6 +265,12 @@ impl Place {
         let deadline = self.watch.now.get().saturating_add(span);
         self.watched.phase.set(phase);
         self.watched.deadline.set(deadline);
+    }
+
+    /// Begins anew after a deadline that was answered.
+    pub fn renew(&self, phase: Phase) {
+        self.watched.expired.set(false);
+        self.enter(phase);
     }
 
     /// Notes that a write begins.

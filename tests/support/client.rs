@@ -45,6 +45,20 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// Sends a part of the bytes, as much as one write takes; `None` when there was no room for
+    /// `patience`.
+    #[track_caller]
+    pub fn try_send_part(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
+        self.stream.set_write_timeout(Some(patience)).unwrap();
+        let sent = self.stream.write(bytes);
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        match sent {
+            Ok(sent) => Some(sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("the daemon took no more bytes: {error}"),
+        }
+    }
+
     /// Sends a request with Host, the given fields and, for a body, its length.
     #[track_caller]
     pub fn send_request(

@@ -186,6 +186,34 @@ impl Connection {
         Some(request)
     }
 
+    /// Reads a request's head and leaves its body, for a script that reads that by itself or never;
+    /// not recorded. `None` when the daemon closed instead.
+    pub fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.buf.windows(4).position(|it| it == b"\r\n\r\n") {
+                let head = self.buf.drain(..at + 4).collect();
+                return Some(String::from_utf8(head).expect("a head of ASCII"));
+            }
+            self.more()?;
+        }
+    }
+
+    /// Takes exactly `bytes` of what comes; `None` when the daemon closed before.
+    pub fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        while self.buf.len() < bytes {
+            self.more()?;
+        }
+        Some(self.buf.drain(..bytes).collect())
+    }
+
+    fn more(&mut self) -> Option<()> {
+        use std::io::Read;
+        let mut part = [0; 64 * 1024];
+        let bytes = self.stream.as_mut()?.read(&mut part).ok().filter(|it| *it > 0)?;
+        self.buf.extend_from_slice(&part[..bytes]);
+        Some(())
+    }
+
     /// Sends bytes; false when the daemon no longer takes any.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.write_all(bytes.as_ref()).is_ok())

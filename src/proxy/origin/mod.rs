@@ -6,11 +6,11 @@
 mod pool;
 mod request;
 
-pub use pool::{Permits, Pool};
+pub use pool::{Permit, Permits, Pool};
 pub use request::{Outgoing, OutgoingBody, Purpose, request_head, via};
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
@@ -18,7 +18,6 @@ use crate::http::{Method, ResponseHead};
 use crate::http1::{BodyReader, Limits, ResponseBody, Step, parse_response};
 use crate::net::Stream;
 use crate::proxy::error::Fault;
-use crate::proxy::origin::pool::Permit;
 
 /// A connection to an origin with an exchange on it.
 pub struct Connection {
@@ -37,8 +36,10 @@ pub struct Connection {
 
 /// The sending side of a connection, for a body that goes out while the answer may come in.
 pub struct Sender {
-    stream: Rc<Stream>,
+    /// Not held beyond a write, so that the connection can be kept for the next exchange.
+    stream: Weak<Stream>,
     unsent: Rc<Cell<bool>>,
+    writing: Cell<bool>,
 }
 
 impl Sender {
@@ -47,7 +48,22 @@ impl Sender {
     /// # Errors
     /// [`Fault::Reset`] when the origin takes no more.
     pub async fn send(&self, piece: Bytes) -> Result<(), Fault> {
-        self.stream.write_all_bytes(piece).await.map_err(|_| Fault::Reset)
+        let stream = self.stream.upgrade().ok_or(Fault::Reset)?;
+        self.writing.set(true);
+        let sent = stream.write_all_bytes(piece).await;
+        self.writing.set(false);
+        sent.map_err(|_| Fault::Reset)
+    }
+
+    /// Sends a head and a whole body, and notes that they are through.
+    ///
+    /// # Errors
+    /// [`Fault::Reset`] when the origin takes no more.
+    pub async fn send_whole(&self, head: Vec<u8>, body: Bytes) -> Result<(), Fault> {
+        let stream = self.stream.upgrade().ok_or(Fault::Reset)?;
+        stream.write_two(head, body).await.0.map_err(|_| Fault::Reset)?;
+        self.complete();
+        Ok(())
     }
 
     /// Notes that the body is through.
@@ -55,9 +71,10 @@ impl Sender {
         self.unsent.set(false);
     }
 
-    /// Notes that it never will be.
-    pub fn stop(&self) {
-        debug_assert!(self.unsent.get());
+    /// Whether a piece is on its way: the origin takes no more for now.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        self.writing.get()
     }
 }
 
@@ -89,7 +106,8 @@ impl Connection {
     #[must_use]
     pub fn sender(&self) -> Sender {
         self.unsent.set(true);
-        Sender { stream: Rc::clone(&self.stream), unsent: Rc::clone(&self.unsent) }
+        let (stream, unsent) = (Rc::downgrade(&self.stream), Rc::clone(&self.unsent));
+        Sender { stream, unsent, writing: Cell::new(false) }
     }
 
     /// Whether a failure now may be the race with an origin that closes an idle connection: safe
@@ -102,14 +120,17 @@ impl Connection {
     /// Sends a head and, in the same write, what there is of a body.
     ///
     /// # Errors
-    /// [`Fault::Reset`] when the origin is gone.
+    /// [`Fault::Reset`] when the origin takes no more: it may have answered all the same.
     pub async fn send(&self, head: Vec<u8>, body: Bytes) -> Result<(), Fault> {
         let sent = if body.is_empty() {
             self.stream.write_all(head).await.0
         } else {
             self.stream.write_two(head, body).await.0
         };
-        sent.map_err(|_| Fault::Reset)
+        sent.map_err(|_| {
+            self.unsent.set(true);
+            Fault::Reset
+        })
     }
 
     /// Reads the next head, interim or final; `None` for an interim one that says nothing new.

@@ -197,6 +197,14 @@ impl Pool {
         self.permits.take().await
     }
 
+    /// Closes an idle connection where no new one could be opened otherwise.
+    pub fn make_room(&self) {
+        if self.permits.open() >= self.permits.max() && self.idle.borrow_mut().pop_front().is_some()
+        {
+            self.permits.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes a dialled connection into service.
     #[must_use]
     pub fn adopt(&self, stream: Stream, permit: Permit) -> Connection {

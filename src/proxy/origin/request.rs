@@ -2,7 +2,7 @@
 
 use crate::base::Wall;
 use crate::cache::conditional_request;
-use crate::http::{Fields, RequestHead, hop};
+use crate::http::{Fields, Method, RequestHead, hop};
 use crate::proxy::plan::Upstream;
 
 /// A request on its way to the origin.
@@ -56,6 +56,9 @@ pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
     let mut fields = out.head.fields.clone();
     hop::strip_hop_by_hop(&mut fields);
     fields.retain(|field| !DROPPED.iter().any(|name| field.is(name)));
+    if out.head.method == Method::Options {
+        count_down(&mut fields);
+    }
     if let Some(key) = &out.upstream.api_key {
         fields.replace("X-API-Key", key.expose());
     }
@@ -67,6 +70,14 @@ pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
         }
     }
     write_head(out, &fields)
+}
+
+/// RFC 9110 section 7.6.2; zero was answered here.
+fn count_down(fields: &mut Fields) {
+    let left = fields.single("Max-Forwards").and_then(crate::http::list::decimal);
+    if let Some(left) = left {
+        fields.replace("Max-Forwards", left.saturating_sub(1).to_string());
+    }
 }
 
 fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
@@ -81,6 +92,7 @@ fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
     let mut own = Fields::with_capacity(256);
     own.push("X-Forwarded-For", out.client.to_string());
     own.push("X-Forwarded-Proto", out.scheme);
+    // Behind those of the hops before (RFC 9110 section 7.6.3).
     own.push("Via", via(out.head.version));
     own.push("X-Request-Id", out.request_id);
     match out.body {
@@ -108,7 +120,6 @@ const DROPPED: &[&str] = &[
     "Host",
     "Content-Length",
     "Expect",
-    "Via",
     "Forwarded",
     "X-Forwarded-For",
     "X-Forwarded-Proto",

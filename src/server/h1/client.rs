@@ -1,6 +1,8 @@
 //! An exchange's client over HTTP/1.1: the request's body in, the answer out.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -27,6 +29,17 @@ pub(super) struct Client<'c> {
     state: Cell<State>,
     body_bytes: Cell<u64>,
     body_bytes_max: u64,
+    /// Nobody wants more of the body for now.
+    stopped: Cell<bool>,
+    /// An answer that must be whole before its framing is known.
+    held: RefCell<Option<Held>>,
+}
+
+/// An answer for an HTTP/1.0 client. Such a client can't tell the end of a body of unknown length
+/// from a cut, so that a short one is gathered, to be sent with its length or not at all.
+struct Held {
+    reply: Reply,
+    body: Vec<u8>,
 }
 
 /// What becomes of the connection.
@@ -71,6 +84,8 @@ impl<'c> Client<'c> {
             state: Cell::new(State::Waiting),
             body_bytes: Cell::new(0),
             body_bytes_max: plan.request_body_bytes_max,
+            stopped: Cell::new(false),
+            held: RefCell::new(None),
             connection,
         }
     }
@@ -80,6 +95,7 @@ impl<'c> Client<'c> {
         if self.state.get() != State::Complete {
             return After::Drop;
         }
+        self.stopped.set(false);
         // A client that waits for 100 Continue may send its body or not: nobody can tell.
         let uncertain = self.wants_continue.get() && !self.is_read();
         if !self.persistent.get() || uncertain {
@@ -121,7 +137,8 @@ impl<'c> Client<'c> {
                 output.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
             }
         }
-        if self.connection.place.watch().is_draining() || self.will_not_drain() {
+        let too_large = reply.status == 413;
+        if self.connection.place.watch().is_draining() || too_large || self.will_not_drain() {
             self.persistent.set(false);
         }
         if !self.persistent.get() {
@@ -155,7 +172,10 @@ impl<'c> Client<'c> {
             let rest = &input[start.get()..];
             let step = reader.on_bytes(rest).map_err(|fault| {
                 self.persistent.set(false);
-                BodyEnd::Refused(Refusal::BadBody(fault.as_str()))
+                BodyEnd::Refused(match fault.status() {
+                    431 => Refusal::TrailersTooLarge(fault.as_str()),
+                    _ => Refusal::BadBody(fault.as_str()),
+                })
             })?;
             start.set(start.get() + step.consumed);
             let data = Bytes::copy_from_slice(&rest[step.data]);
@@ -191,6 +211,7 @@ impl<'c> Client<'c> {
                 self.persistent.set(false);
                 Err(BodyEnd::Refused(Refusal::Slow))
             }
+            Err(_) if self.stopped.get() => Err(BodyEnd::Gone),
             Ok(0) | Err(_) => {
                 self.state.set(State::Lost);
                 Err(BodyEnd::Gone)
@@ -202,6 +223,9 @@ impl<'c> Client<'c> {
 impl Downstream for Client<'_> {
     async fn body(&self) -> Result<Option<Bytes>, BodyEnd> {
         loop {
+            if self.stopped.get() {
+                return Err(BodyEnd::Gone);
+            }
             if let Some(data) = self.buffered()? {
                 return Ok(Some(data));
             }
@@ -210,6 +234,11 @@ impl Downstream for Client<'_> {
             }
             self.fill().await?;
         }
+    }
+
+    fn stop_body(&self) {
+        self.stopped.set(true);
+        self.connection.place.watched().cancel_read();
     }
 
     async fn interim(&self, status: u16, fields: &Fields) -> Result<(), Gone> {
@@ -230,13 +259,29 @@ impl Downstream for Client<'_> {
 
     async fn start(&self, reply: Reply) -> Result<(), Gone> {
         debug_assert!(self.state.get() == State::Waiting);
-        self.push_head(&reply);
         self.state.set(State::Started);
+        if self.version == Version::Http10 && reply.length == Length::Unknown && !is_events(&reply)
+        {
+            self.held.replace(Some(Held { reply, body: Vec::new() }));
+            return Ok(());
+        }
+        self.push_head(&reply);
         self.write(None).await
     }
 
     async fn chunk(&self, chunk: Bytes) -> Result<(), Gone> {
         debug_assert!(self.state.get() == State::Started && !chunk.is_empty());
+        if let Some(held) = self.held.borrow_mut().as_mut()
+            && held.body.len() + chunk.len() <= HELD_BYTES_MAX
+        {
+            held.body.extend_from_slice(&chunk);
+            return Ok(());
+        }
+        if let Some(Held { reply, body }) = self.held.take() {
+            // Too long to be held: its end will be that of the connection.
+            self.push_head(&reply);
+            self.write(Some(body.into())).await?;
+        }
         if self.answer.get() != Framing::Chunked {
             return self.write(Some(chunk)).await;
         }
@@ -254,6 +299,11 @@ impl Downstream for Client<'_> {
 
     async fn finish(&self) -> Result<(), Gone> {
         debug_assert!(self.state.get() == State::Started);
+        if let Some(Held { mut reply, body }) = self.held.take() {
+            reply.length = Length::Known(body.len() as u64);
+            self.state.set(State::Waiting);
+            return self.whole(reply, body.into()).await;
+        }
         if self.answer.get() == Framing::Chunked {
             self.connection.output.borrow_mut().extend_from_slice(LAST_CHUNK);
         }
@@ -269,19 +319,32 @@ impl Downstream for Client<'_> {
     }
 
     async fn gone(&self) {
+        // While its body is read, the reading finds out. Whoever reads it shares this task: when it
+        // has ended, this is polled again.
+        poll_fn(|_| if self.is_read() { Poll::Ready(()) } else { Poll::Pending }).await;
         let stream = &self.connection.place.watched().stream;
         match stream.readable().await {
-            Ok(Peek::Closed) => {
-                // A client that has only closed its sending side still waits for the answer; one
-                // that has left looks the same until we write. An answer that comes soon serves
-                // the first, giving up after a moment spares the origin for the second.
+            // A client that has only closed its sending side still waits for the answer; one that
+            // has left looks the same until we write. An answer that comes soon, or keeps coming,
+            // serves the first; giving up when nothing moves spares the origin for the second.
+            Ok(Peek::Closed) => loop {
+                let sent = stream.bytes_sent();
                 monoio::time::sleep(HALF_CLOSED_SPAN).await;
-            }
+                if stream.bytes_sent() == sent {
+                    return;
+                }
+            },
             Ok(Peek::Error) | Err(_) => {}
             // The next request of a pipeline: whether the client stays can't be seen behind it.
             Ok(Peek::Data | Peek::Nothing) => std::future::pending().await,
         }
     }
+}
+
+/// Whether a stream is made to be read while it comes.
+fn is_events(reply: &Reply) -> bool {
+    let value = reply.fields.single("Content-Type");
+    value.is_some_and(|it| it.to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
 fn push_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
@@ -294,5 +357,7 @@ fn push_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 /// Up to this length a chunk is copied behind its size to save a write.
 const CHUNK_COPY_BYTES_MAX: usize = 16 * 1024;
+/// What is gathered of an answer for an HTTP/1.0 client.
+const HELD_BYTES_MAX: usize = 256 * 1024;
 /// How long a half-closed client's answer may still take.
 const HALF_CLOSED_SPAN: std::time::Duration = std::time::Duration::from_secs(1);

@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::http1::worth_parsing;
 use crate::net::{Peek, Stream};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
 use crate::server::watch::{Phase, Place, Watch};
@@ -154,6 +155,7 @@ impl Connection {
             return true;
         }
         self.compact();
+        let seen = self.input.borrow().len();
         loop {
             let partial = !self.input.borrow().is_empty();
             if partial {
@@ -166,7 +168,9 @@ impl Connection {
             }
             match self.read_more().await {
                 Ok(0) => return false,
-                Ok(_) => return true,
+                // A head that drips in is not parsed for every byte of it.
+                Ok(_) if !partial || worth_parsing(&self.input.borrow(), seen) => return true,
+                Ok(_) => {}
                 Err(error) if crate::net::is_canceled(&error) => {
                     if self.place.watched().is_expired() {
                         self.on_expired(partial).await;
@@ -248,7 +252,7 @@ impl Connection {
             return;
         }
         let mut left = LINGER_BYTES_MAX;
-        self.place.enter(Phase::Body);
+        self.place.renew(Phase::Body);
         while left > 0 && !watched.is_expired() {
             self.input.borrow_mut().clear();
             match self.read_more().await {

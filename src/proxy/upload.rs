@@ -1,0 +1,233 @@
+//! A request whose body is read as it goes out, with the origin's back-pressure on the client.
+//!
+//! The origin may answer at any moment (RFC 9112 section 9.5). Its answer then goes to the client
+//! while the rest of the body still goes to the origin: an origin that answers as it reads gets all
+//! of it. The exchange ends with the answer; what the client has not sent by then is not wanted.
+//!
+//! ```text
+//!  body:    ----------------------------- through, or no longer wanted
+//!  answer:  ..... waiting ..... | head | body | end
+//! ```
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use monoio::time::timeout;
+
+use crate::cache;
+use crate::http::ResponseHead;
+use crate::http1::BodyLength;
+use crate::http1::chunked::{LAST_CHUNK, write_chunk};
+use crate::metrics::Counter;
+use crate::net::wall;
+use crate::proxy::ask::{self, Asked, Leave, Question};
+use crate::proxy::core::Core;
+use crate::proxy::downstream::{BodyEnd, Downstream};
+use crate::proxy::error::Fault;
+use crate::proxy::fill::Ground;
+use crate::proxy::origin::{Answer, Connection, OutgoingBody, Sender};
+use crate::proxy::pass::{self, Pass};
+use crate::proxy::race::{First, race};
+use crate::proxy::rescue;
+
+/// Passes a request whose body has not been read.
+pub async fn streamed(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    ground: &Ground,
+    question: &Question<'_>,
+    client: &impl Downstream,
+) {
+    let Pass { task, upstream, .. } = pass;
+    let leave = match ask::enter(core, upstream) {
+        Ok(leave) => leave,
+        Err(fault) => return rescue::fail(core, task, fault, client).await,
+    };
+    let framing = match task.framing.body {
+        BodyLength::Length(length) => OutgoingBody::Length(length),
+        BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
+    };
+    let opening = timeout(upstream.request_timeout, open(core, question, framing)).await;
+    let connection = match opening.unwrap_or(Err(Fault::Timeout)) {
+        Ok(connection) => connection,
+        Err(fault) => return fail(core, pass, leave, fault, client).await,
+    };
+    core.cells.inc(Counter::UpstreamRequests);
+    exchange(core, pass, ground, (leave, connection), framing, client).await;
+}
+
+/// A connection with the head on its way. A fresh one: a body half sent can't be repeated.
+async fn open(
+    core: &Core,
+    question: &Question<'_>,
+    framing: OutgoingBody,
+) -> Result<Connection, Fault> {
+    let connection = ask::connect_fresh(core, question.upstream).await?;
+    connection.send(ask::head_text(question, framing), Bytes::new()).await?;
+    Ok(connection)
+}
+
+async fn exchange(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    ground: &Ground,
+    (leave, mut connection): (Leave, Connection),
+    framing: OutgoingBody,
+    client: &impl Downstream,
+) {
+    let Pass { task, upstream, .. } = pass;
+    let requested = wall();
+    let upload = Upload {
+        sender: connection.sender(),
+        framing,
+        stall: upstream.request_timeout,
+        client,
+        is_over: Cell::new(false),
+    };
+    let mut sending = pin!(upload.run());
+    let answer = await_head(core, pass, &mut connection, sending.as_mut(), client).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(End::Body(BodyEnd::Gone)) => return,
+        Err(End::Body(BodyEnd::Refused(refusal))) => {
+            return rescue::refuse(core, task, refusal, client).await;
+        }
+        Err(End::Origin(fault)) => {
+            upload.stop(sending.as_mut()).await;
+            return fail(core, pass, leave, fault, client).await;
+        }
+    };
+    let times = cache::Exchange { requested, responded: wall() };
+    let asked = Asked { connection, answer, times, leave };
+    let answering = pass::settled(core, pass, ground, asked, client);
+    match upload.beside(sending.as_mut(), answering).await {
+        Ok(()) => upload.stop(sending).await,
+        // The client is gone, or what it sends is not what it announced.
+        Err(_) => client.cut(),
+    }
+}
+
+async fn fail(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    leave: Leave,
+    fault: Fault,
+    client: &impl Downstream,
+) {
+    leave.failed(None);
+    core.cells.on_upstream_failure(fault.as_str());
+    rescue::fail(core, pass.task, fault, client).await;
+}
+
+/// Why there is no answer.
+enum End {
+    /// The body ended before its end.
+    Body(BodyEnd),
+    /// The origin failed.
+    Origin(Fault),
+}
+
+/// Waits for the answer's head while the body goes out.
+async fn await_head(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    connection: &mut Connection,
+    sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
+    client: &impl Downstream,
+) -> Result<Answer, End> {
+    let mut hint = async |hint: &ResponseHead| pass::tell(hint, client).await;
+    let method = &pass.task.head.method;
+    let mut answer = pin!(ask::answer(core, method, connection, &mut hint));
+    match race(sending, answer.as_mut()).await {
+        First::Right(answer) => return answer.map_err(End::Origin),
+        First::Left(Err(end)) => return Err(End::Body(end)),
+        // Through, or the origin takes no more: what it has to say is what counts.
+        First::Left(Ok(())) => {}
+    }
+    let span = pass.upstream.request_timeout;
+    match race(timeout(span, answer), client.gone()).await {
+        First::Left(answer) => answer.unwrap_or(Err(Fault::Timeout)).map_err(End::Origin),
+        First::Right(()) => Err(End::Body(BodyEnd::Gone)),
+    }
+}
+
+/// The body on its way.
+struct Upload<'c, C> {
+    sender: Sender,
+    framing: OutgoingBody,
+    /// How long the origin may take nothing.
+    stall: Duration,
+    client: &'c C,
+    /// It is through, or given up.
+    is_over: Cell<bool>,
+}
+
+impl<C: Downstream> Upload<'_, C> {
+    /// Sends all of it. An origin that takes no more ends it without an error: its answer counts.
+    async fn run(&self) -> Result<(), BodyEnd> {
+        let sent = self.pump().await;
+        self.is_over.set(true);
+        sent
+    }
+
+    async fn pump(&self) -> Result<(), BodyEnd> {
+        while let Some(chunk) = self.client.body().await? {
+            let piece = if self.framing == OutgoingBody::Chunked {
+                let mut framed = Vec::with_capacity(chunk.len() + CHUNK_FRAME_BYTES);
+                write_chunk(&mut framed, &chunk);
+                framed.into()
+            } else {
+                chunk
+            };
+            if !self.send(piece).await {
+                return Ok(());
+            }
+        }
+        let last = if self.framing == OutgoingBody::Chunked { LAST_CHUNK } else { b"" };
+        if last.is_empty() || self.send(Bytes::from_static(last)).await {
+            self.sender.complete();
+        }
+        Ok(())
+    }
+
+    async fn send(&self, piece: Bytes) -> bool {
+        matches!(timeout(self.stall, self.sender.send(piece)).await, Ok(Ok(())))
+    }
+
+    /// Runs the answer to its end, and this beside it.
+    async fn beside(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
+        answering: impl Future<Output = ()>,
+    ) -> Result<(), BodyEnd> {
+        let mut answering = pin!(answering);
+        poll_fn(|cx| {
+            // The body first: whether it has been read decides whether the answer looks for a
+            // client that leaves.
+            if !self.is_over.get()
+                && let Poll::Ready(Err(end)) = sending.as_mut().poll(cx)
+            {
+                return Poll::Ready(Err(end));
+            }
+            answering.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Ends it where it is. A read from the client is brought to its end, not dropped: the bytes
+    /// it was about to take belong to what follows.
+    async fn stop(&self, sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>) {
+        if !self.is_over.get() && !self.sender.is_writing() {
+            self.client.stop_body();
+            let _ = sending.await;
+        }
+    }
+}
+
+/// The size line and the line end of a chunk, at most.
+const CHUNK_FRAME_BYTES: usize = 24;
