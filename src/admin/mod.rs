@@ -130,7 +130,7 @@ fn check_token(task: &Task, token: &str, query: Option<&str>) -> Result<(), Refu
     let in_query = query.and_then(|it| it.split('&').find_map(|part| part.strip_prefix("token=")));
     let given = bearer.or(in_query.map(str::as_bytes)).unwrap_or_default();
     let equal = aws_lc_rs::constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok();
-    if equal && !token.is_empty() { Ok(()) } else { Err(Refusal::Unauthorized) }
+    if equal && !token.is_empty() { Ok(()) } else { Err(Refusal::TokenNeeded) }
 }
 
 async fn answer(core: &Rc<Core>, task: &Task, run: Run) -> Result<Answered, Refusal> {

@@ -118,6 +118,14 @@ impl CacheStatus {
         }
     }
 
+    /// The same, for an answer that was not stored; `why` becomes the detail. What went straight
+    /// through for an earlier answer's sake goes on saying so.
+    #[must_use]
+    pub fn unstored(self, why: Reason) -> Self {
+        let known = self.detail.filter(|it| *it == Reason::MarkedUncacheable);
+        Self { stored: false, detail: known.or(Some(why)), ..self }
+    }
+
     /// Appends the field's value, such as `apiproxyd; hit; ttl=376`. No allocation where the
     /// buffer has room for [`CACHE_STATUS_BYTES_MAX`].
     pub fn write(&self, out: &mut Vec<u8>) {

@@ -137,6 +137,17 @@ pub fn stored_fields(head: &ResponseHead, exchange: Exchange) -> Fields {
     fields
 }
 
+/// The fields of a response that are for the client it answers and nobody else: those that
+/// `no-cache="..."` and `private="..."` list (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
+#[must_use]
+pub fn own_fields(head: &ResponseHead) -> Fields {
+    let control = ResponseControl::parse(&head.fields);
+    let mut fields = head.fields.clone();
+    hop::strip_hop_by_hop(&mut fields);
+    fields.retain(|field| control.withholds(field.name));
+    fields
+}
+
 /// What [`stored_fields`] does beside the hop-by-hop fields.
 pub(crate) fn strip_for_store(fields: &mut Fields, control: &ResponseControl, exchange: Exchange) {
     fields.retain(|field| !field.is("Age") && !control.withholds(field.name));

@@ -84,7 +84,7 @@ impl Leave {
     }
 }
 
-/// Asks an origin, up to the head of its answer. `hint` is told each 103.
+/// Asks an origin, up to the head of its answer. `hint` is told each interim answer that is for the client.
 pub async fn ask(
     core: &Rc<Core>,
     question: &Question<'_>,
@@ -205,7 +205,9 @@ pub async fn answer(
                 if interims > INTERIMS_MAX {
                     return Err(Fault::Invalid("too_many_interim_responses"));
                 }
-                if interim.status == 103 {
+                // RFC 9110 section 15.2: all but what we asked for ourselves go on; 101 answers
+                // an Upgrade, which is hop-by-hop and was not sent.
+                if !matches!(interim.status, 100 | 101) {
                     hint(&interim).await;
                 }
             }

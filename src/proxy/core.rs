@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::{Mono, Seed, Wall};
@@ -17,6 +16,7 @@ use crate::metrics::{CoreCells, Counter, Gauge};
 use crate::net::Resolver;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
+use crate::proxy::journal::Journal;
 use crate::proxy::origin::{Permits, Pool};
 use crate::proxy::plan::Plan;
 use crate::store;
@@ -49,8 +49,8 @@ pub struct Shared {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// When the process started.
     pub started: Mono,
-    /// Raised by every clear: what was looked up before must not be shown after.
-    pub epoch: AtomicU64,
+    /// What was purged: what was looked up before must not be shown after.
+    pub journal: Journal,
     /// The driver the cores run on, for health.
     pub driver: std::sync::OnceLock<&'static str>,
 }
@@ -193,12 +193,6 @@ impl Core {
         }
         self.drain_inbox();
         acks.all().await;
-    }
-
-    /// The clears so far: taken before a look-up, compared before its result is shown.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.shared.epoch.load(Ordering::Acquire)
     }
 
     /// A buffer for reading, from the pool.

@@ -29,8 +29,21 @@ pub async fn entry(
     status: CacheStatus,
     client: &impl Downstream,
 ) {
+    entry_with(core, inquiry, entry, &Fields::new(), status, client).await;
+}
+
+/// Sends an entry to the client whose request brought it, with the fields that are its alone.
+pub async fn entry_with(
+    core: &Core,
+    inquiry: &Inquiry,
+    entry: &Entry,
+    own: &Fields,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
     let now = wall();
-    let (fields, body) = coded(core, inquiry, entry);
+    let (mut fields, body) = coded(core, inquiry, entry);
+    fields.extend(own);
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
     let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
     let mut text = Vec::with_capacity(64);
@@ -75,16 +88,18 @@ pub async fn whole(
     count(core, task, status, result, bytes);
 }
 
-/// Sends an answer while it arrives.
+/// Sends an answer while it arrives, with the fields that are this client's alone.
 pub async fn incoming(
     core: &Core,
     inquiry: &Inquiry,
     incoming: &Arc<Incoming>,
+    own: &Fields,
     status: CacheStatus,
     client: &impl Downstream,
 ) {
     let task = &inquiry.task;
     let mut fields = incoming.head.fields.clone();
+    fields.extend(own);
     note(&mut fields, &status);
     answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
     let length = incoming.length.map_or(Length::Unknown, Length::Known);

@@ -51,7 +51,7 @@ pub trait Downstream {
     /// client waits for it.
     async fn body(&self) -> Result<Option<Bytes>, BodyEnd>;
 
-    /// An interim answer (103), where the protocol carries it.
+    /// An interim answer (102, 103), where the protocol carries it.
     async fn interim(&self, status: u16, fields: &Fields) -> Result<(), Gone>;
 
     /// A whole answer in one write.

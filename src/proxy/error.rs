@@ -24,9 +24,11 @@ pub enum Refusal {
     Slow,
     /// No key, or one that is not known.
     Unauthorized,
+    /// An operator endpoint without its token, or with a wrong one.
+    TokenNeeded,
     /// The path is not in `whitelisted_endpoints`.
     EndpointNotAllowed,
-    /// An operator endpoint without its token.
+    /// An operator endpoint without a token set, asked from another machine.
     Forbidden,
     /// No such path.
     NotFound,
@@ -92,6 +94,8 @@ pub struct Problem {
     pub retry_after: Option<u32>,
     /// The value of Allow.
     pub allow: Option<&'static str>,
+    /// The value of WWW-Authenticate.
+    pub challenge: Option<&'static str>,
 }
 
 impl Refusal {
@@ -121,12 +125,22 @@ impl Refusal {
             }
             Self::Slow => Problem::new(408, "request_timeout", "the request took too long"),
             Self::Unauthorized => {
-                Problem::new(401, "unauthorized", "send a valid key in X-API-Key")
+                let problem = Problem::new(401, "unauthorized", "send a valid key in X-API-Key");
+                Problem { challenge: Some("ApiKey"), ..problem }
+            }
+            Self::TokenNeeded => {
+                let detail = "send the token as Authorization: Bearer";
+                let problem = Problem::new(401, "unauthorized", detail);
+                Problem { challenge: Some("Bearer"), ..problem }
             }
             Self::EndpointNotAllowed => {
                 Problem::new(403, "endpoint_not_allowed", "this endpoint is not allowed here")
             }
-            Self::Forbidden => Problem::new(403, "forbidden", "this needs the operator's token"),
+            Self::Forbidden => Problem::new(
+                403,
+                "forbidden",
+                "only from this machine, or with an operator's token set",
+            ),
             Self::NotFound => Problem::new(404, "not_found", "no such path"),
             Self::MethodNotAllowed(allow) => {
                 let problem =
@@ -215,7 +229,7 @@ impl Fault {
 
 impl Problem {
     const fn new(status: u16, code: &'static str, detail: &'static str) -> Self {
-        Self { status, code, detail, offset: None, retry_after: None, allow: None }
+        Self { status, code, detail, offset: None, retry_after: None, allow: None, challenge: None }
     }
 
     /// The body.

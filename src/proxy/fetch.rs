@@ -10,7 +10,7 @@ use bytes::Bytes;
 use monoio::time::timeout;
 
 use crate::cache::{
-    Entry, Facts, Keep, Reason, is_error, selects, stale_on_error, storable, update,
+    Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable, update,
 };
 use crate::http::hop;
 use crate::metrics::Counter;
@@ -23,6 +23,7 @@ use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
+use crate::proxy::pass;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
 
@@ -124,6 +125,7 @@ impl Fetch {
         let body = base.body().clone();
         let entry = Entry::new(key, updated.facts, &updated.fields, body, &core.shared.ledger);
         let entry = Arc::new(fill::marked(core, entry));
+        lead.flight().leave_own(updated.own);
         match updated.keep {
             Keep::Replace => {
                 fill::publish(core, inquiry, lead, &self.ground, None, &entry, How::Validated);
@@ -151,6 +153,7 @@ impl Fetch {
             asked.leave.answered(head);
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
+        lead.flight().leave_own(own_fields(head));
         match storable(&self.inquiry.facts, head, asked.times, &self.inquiry.policy) {
             Ok(facts) => self.keep(lead, asked, facts).await,
             Err(reason) => self.hand_on(lead, asked, reason).await,
@@ -159,6 +162,17 @@ impl Fetch {
 
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
+        let length = asked.answer.body.length();
+        if let Some(length) = length
+            && self.is_too_large(length)
+        {
+            return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
+        }
+        if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
+            // Not all of that for a part: the client goes by itself, with its range.
+            asked.leave.succeeded();
+            return lead.private();
+        }
         let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
             Ok(AtHand::Whole(chunks)) => {
                 return self.kept(lead, asked, facts, chunks.concat().into());
@@ -193,7 +207,9 @@ impl Fetch {
     /// An answer that can't be stored: for the leader's client alone, except a short error, which
     /// all who wait may have.
     async fn hand_on(self, lead: Lead<Entry>, mut asked: Asked, reason: Reason) {
-        let error = asked.answer.head.status >= 500;
+        // Nothing forbids to show it to others; it is only not worth storing.
+        let plain = matches!(reason, Reason::NoFreshness | Reason::NoValidator);
+        let error = asked.answer.head.status >= 500 && plain;
         let short = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         if error && short {
             return match self.gather(&mut asked).await {
@@ -233,6 +249,13 @@ impl Fetch {
         }
     }
 
+    /// Whether no tier takes a body of that length.
+    fn is_too_large(&self, length: u64) -> bool {
+        let plan = self.core.plan();
+        let memory = plan.memory_cache && length <= plan.memory_object_bytes_max;
+        !memory && self.core.store.is_none()
+    }
+
     fn incoming(
         &self,
         asked: &Asked,
@@ -240,11 +263,11 @@ impl Fetch {
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = asked.answer.head.clone();
+        let mut head = pass::clean(asked.answer.head.clone());
         let gzip = is_gzip(&head);
-        hop::strip_hop_by_hop(&mut head.fields);
-        head.fields.remove("Content-Length");
-        head.fields.push("Via", crate::proxy::origin::via(head.version));
+        let own = own_fields(&asked.answer.head);
+        let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
+        head.fields.retain(|field| !is_own(field.name));
         let length = asked.answer.body.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }
@@ -286,3 +309,5 @@ impl Fetch {
 /// Up to this length a body is gathered before anybody gets it: it comes with its head or one
 /// round trip later, and is then written in one piece.
 const GATHER_BYTES_MAX: u64 = 64 * 1024;
+/// A longer response is not fetched whole for a request for a part of it.
+const RANGE_FILL_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -12,6 +12,8 @@ use crate::proxy::core::Core;
 use crate::proxy::flight::How;
 use crate::proxy::hub::{Lead, Published};
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::journal::Mark;
+use crate::proxy::purge;
 use crate::proxy::variant;
 use crate::store;
 
@@ -30,8 +32,8 @@ pub struct Material {
 /// Where a flight or a solo fetch started from.
 #[derive(Clone)]
 pub struct Ground {
-    /// The clears and purges so far.
-    pub epoch: u64,
+    /// The purges before.
+    pub mark: Mark,
     /// The second tier's own count.
     pub store_epoch: Option<store::Epoch>,
     /// The index of variants that was found.
@@ -43,7 +45,13 @@ impl Ground {
     #[must_use]
     pub fn new(core: &Core, index: Option<Arc<Entry>>) -> Self {
         let store_epoch = core.store.as_ref().map(|it| it.epoch());
-        Self { epoch: core.epoch(), store_epoch, index }
+        Self { mark: core.shared.journal.mark(), store_epoch, index }
+    }
+
+    /// Whether nothing that stands under `primary` was purged since.
+    #[must_use]
+    pub fn spares(&self, core: &Core, primary: &Key) -> bool {
+        core.shared.journal.spared(self.mark, primary.bytes())
     }
 }
 
@@ -70,18 +78,17 @@ pub fn publish(
     entry: &Arc<Entry>,
     how: How,
 ) {
-    if lead.flight().is_doomed() || core.epoch() != ground.epoch {
-        return lead.answer(entry, how);
+    if lead.flight().is_doomed() || !ground.spares(core, &inquiry.primary) {
+        return lead.answer(entry, How::Purged);
     }
     let mut lead = Some(lead);
     for shown in index.iter().chain([entry]) {
-        let key = shown.key();
-        let published = match lead.take_if(|it| **it.key() == *key.bytes()) {
+        let published = match lead.take_if(|it| **it.key() == *shown.key().bytes()) {
             Some(lead) => lead.publish(shown, entry, how),
-            None => core.shared.hub.announce(key.hash(), key.bytes(), shown, mono()),
+            None => announce(core, inquiry, ground, shown),
         };
         if published == Published::Doomed {
-            return;
+            break;
         }
         core.show(shown, published);
         store(core, inquiry, ground, shown);
@@ -91,24 +98,38 @@ pub fn publish(
     }
 }
 
-/// Stores the answer of a request that went alone. Not if anything was purged meanwhile: without a
-/// flight nobody could tell whether it was this.
+/// Shows an entry for which there is no lead.
+fn announce(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) -> Published {
+    let (key, hub) = (entry.key(), &core.shared.hub);
+    let published = hub.announce(key.hash(), key.bytes(), entry, mono());
+    // Without a flight that a purge could have doomed: one that came between the last look at the
+    // journal and now is seen here, one that comes later sees the entry.
+    if ground.spares(core, &inquiry.primary) {
+        return published;
+    }
+    hub.purge(key.hash(), key.bytes());
+    Published::Doomed
+}
+
+/// Stores the answer of a request that went alone, if its key was not purged meanwhile; says
+/// whether it did.
 pub fn fill_solo(
     core: &Core,
     inquiry: &Inquiry,
     ground: &Ground,
     material: Material,
-) -> Arc<Entry> {
+) -> (Arc<Entry>, Published) {
     let (entry, index) = make(core, inquiry, ground, material);
-    if core.epoch() == ground.epoch {
-        for shown in index.iter().chain([&entry]) {
-            let key = shown.key();
-            let published = core.shared.hub.announce(key.hash(), key.bytes(), shown, mono());
-            core.show(shown, published);
-            store(core, inquiry, ground, shown);
+    let mut published = Published::Doomed;
+    for shown in index.iter().chain([&entry]) {
+        published = announce(core, inquiry, ground, shown);
+        if published == Published::Doomed {
+            break;
         }
+        core.show(shown, published);
+        store(core, inquiry, ground, shown);
     }
-    entry
+    (entry, published)
 }
 
 fn make(
@@ -140,9 +161,11 @@ pub fn marked(core: &Core, entry: Entry) -> Entry {
 fn store(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Entry) {
     let (Some(client), Some(epoch)) = (&core.store, ground.store_epoch) else { return };
     let (upstream, head) = (inquiry.upstream(core), &inquiry.task.head);
+    let plan = core.plan();
+    let path = purge::row_path(plan, upstream, &head.path, head.query.as_deref());
     let row = store::Row {
         digest: entry.key().digest(&upstream.name()),
-        path: crate::proxy::purge::row_path(upstream, &head.path, head.query.as_deref()).into(),
+        path: path.into(),
         meta: record::encode(entry).into(),
         body: entry.body().clone(),
         stored_at: crate::net::wall(),
@@ -170,8 +193,14 @@ pub fn read(core: &Core, row: store::Row, key: &Key) -> Option<Entry> {
 }
 
 /// Shows an entry of the second tier to all cores and lands the flight that looked for it.
-pub fn promote_stored(core: &Core, lead: Lead<Entry>, ground: &Ground, entry: &Arc<Entry>) {
-    if core.epoch() != ground.epoch {
+pub fn promote_stored(
+    core: &Core,
+    inquiry: &Inquiry,
+    lead: Lead<Entry>,
+    ground: &Ground,
+    entry: &Arc<Entry>,
+) {
+    if !ground.spares(core, &inquiry.primary) {
         return lead.answer(entry, How::Stored);
     }
     let published = lead.publish(entry, entry, How::Stored);
@@ -189,10 +218,11 @@ pub fn expire(core: &Core, entry: Entry, expired_at: Option<Wall>) -> Entry {
     marked(core, stale)
 }
 
-/// Puts an entry in the place of an older one of the same key.
-pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: Arc<Entry>) {
-    let key = entry.key();
-    let published = core.shared.hub.announce(key.hash(), key.bytes(), &entry, mono());
-    core.show(&entry, published);
-    store(core, inquiry, ground, &entry);
+/// Puts an entry in the place of an older one of the same key, unless it was purged meanwhile.
+pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) {
+    let published = announce(core, inquiry, ground, entry);
+    core.show(entry, published);
+    if published != Published::Doomed {
+        store(core, inquiry, ground, entry);
+    }
 }

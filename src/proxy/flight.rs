@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::cache::Reason;
-use crate::http::ResponseHead;
+use crate::http::{Fields, ResponseHead};
 use crate::proxy::error::Fault;
 use crate::proxy::growing::Growing;
 
@@ -28,6 +28,8 @@ pub struct Flight<E> {
     followers: AtomicU32,
     /// The client it was started for is gone.
     deserted: AtomicBool,
+    /// Fields of the answer for the client it was started for and nobody else.
+    own: Mutex<Fields>,
 }
 
 /// How far a flight has come.
@@ -59,11 +61,15 @@ pub enum How {
     Fetched,
     /// The origin confirmed what was stored.
     Validated,
+    /// From the origin; the key was purged meanwhile, so that it answers those who wait and is not
+    /// stored.
+    Purged,
 }
 
 /// An answer whose body is still arriving.
 pub struct Incoming {
-    /// The head, ready for clients: hop-by-hop fields removed.
+    /// The head, ready for clients: hop-by-hop fields removed, and those that are for the
+    /// leader's client alone.
     pub head: ResponseHead,
     /// Length of the body when the origin stated it.
     pub length: Option<u64>,
@@ -98,6 +104,7 @@ impl<E> Flight<E> {
             doomed: AtomicBool::new(false),
             followers: AtomicU32::new(0),
             deserted: AtomicBool::new(false),
+            own: Mutex::default(),
         })
     }
 
@@ -167,6 +174,18 @@ impl<E> Flight<E> {
     #[must_use]
     pub fn is_doomed(&self) -> bool {
         self.doomed.load(Ordering::Acquire)
+    }
+
+    /// Leaves fields for the client it was started for: those that `private` or `no-cache` list
+    /// (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
+    pub fn leave_own(&self, fields: Fields) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = fields;
+    }
+
+    /// Takes them.
+    #[must_use]
+    pub fn take_own(&self) -> Fields {
+        std::mem::take(&mut *self.own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The client it was started for leaves.

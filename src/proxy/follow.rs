@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::{CacheStatus, Entry, Key, Kind};
+use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
+use crate::http::Fields;
 use crate::net::wall;
 use crate::proxy::core::Core;
 use crate::proxy::deliver;
@@ -23,14 +24,21 @@ pub struct Watcher {
     pub expected: Option<Key>,
 }
 
+impl Watcher {
+    /// Fields of the answer that are for this one alone.
+    fn own(&self) -> Fields {
+        if self.leader { self.flight.take_own() } else { Fields::new() }
+    }
+}
+
 /// What became of the waiting.
 pub enum Followed {
     /// The client has its answer, or has left.
     Answered,
     /// Something is known now that was not before: look again.
     Again,
-    /// The answer is not for this one.
-    Alone,
+    /// The answer is not for this one, which goes by itself.
+    Alone(CacheStatus),
     /// A fault, and perhaps something stale.
     Failed(Fault, Option<Arc<Entry>>),
 }
@@ -87,8 +95,9 @@ async fn stream(
     status: CacheStatus,
     client: &impl Downstream,
 ) -> Followed {
+    let uncacheable = CacheStatus::forwarded(Reason::MarkedUncacheable);
     if !incoming.shared && !watcher.leader {
-        return Followed::Alone;
+        return Followed::Alone(uncacheable);
     }
     // A variant's stream is for those whose request has its values; who shares the primary key
     // can't know before the entry is there.
@@ -100,15 +109,15 @@ async fn stream(
         return landed(core, inquiry, watcher, outcome, status, client).await;
     }
     if varies || undecodable {
-        return Followed::Alone;
+        return Followed::Alone(uncacheable);
     }
-    let status = CacheStatus {
-        stored: incoming.reason.is_none() && !status.collapsed,
-        fwd_status: Some(incoming.head.status),
-        detail: incoming.reason.or(status.detail),
-        ..status
+    let status = CacheStatus { fwd_status: Some(incoming.head.status), ..status };
+    let status = match incoming.reason {
+        Some(why) => status.unstored(why),
+        None => CacheStatus { stored: !status.collapsed, ..status },
     };
-    deliver::incoming(core, inquiry, incoming, status, client).await;
+    let own = watcher.own();
+    deliver::incoming(core, inquiry, incoming, &own, status, client).await;
     Followed::Answered
 }
 
@@ -122,7 +131,10 @@ async fn landed(
 ) -> Followed {
     let (entry, how) = match outcome {
         Outcome::Entry(entry, how) => (entry, how),
-        Outcome::Private => return Followed::Alone,
+        Outcome::Private if watcher.leader => return Followed::Alone(status),
+        Outcome::Private => {
+            return Followed::Alone(CacheStatus::forwarded(Reason::MarkedUncacheable));
+        }
         Outcome::Failed(Fault::Abandoned, _) if !watcher.leader => return Followed::Again,
         Outcome::Failed(fault, stale) => return Followed::Failed(fault, stale),
     };
@@ -136,18 +148,23 @@ async fn landed(
     let facts = entry.facts();
     let usable = watcher.leader || facts.is_worth_waiting_for();
     if !usable {
-        return Followed::Alone;
+        let why = if facts.no_cache { Reason::NoCache } else { Reason::Stale };
+        return Followed::Alone(CacheStatus::forwarded(why));
     }
     let status = match how {
         How::Stored => CacheStatus::hit(facts.ttl(wall())),
         How::Fetched => {
             CacheStatus { stored: !status.collapsed, fwd_status: Some(entry.status()), ..status }
         }
+        How::Purged => {
+            let status = CacheStatus { fwd_status: Some(entry.status()), ..status };
+            status.unstored(Reason::Purged)
+        }
         How::Validated => {
-            let why = status.detail.unwrap_or(crate::cache::Reason::Stale);
+            let why = status.detail.unwrap_or(Reason::Stale);
             CacheStatus { collapsed: status.collapsed, ..CacheStatus::revalidated(why) }
         }
     };
-    deliver::entry(core, inquiry, &entry, status, client).await;
+    deliver::entry_with(core, inquiry, &entry, &watcher.own(), status, client).await;
     Followed::Answered
 }

@@ -87,7 +87,7 @@ pub fn check<'p>(core: &'p Core, asked: Asked<'p>, now: Mono) -> Gate<'p> {
 #[must_use]
 pub fn is_admin(path: &[u8]) -> bool {
     match path {
-        b"/health" | b"/livez" | b"/readyz" | b"/metrics" => true,
+        b"/health" | b"/livez" | b"/readyz" | b"/metrics" | b"*" => true,
         _ => path.starts_with(b"/cache/"),
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::cache::key::Class;
 use crate::cache::{Entry, Kind, OtherCoding};
+use crate::http::date::write_http_date;
 use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept};
 use crate::http1::write::{write_response_head, write_status_line};
@@ -316,8 +317,10 @@ fn write_problem(core: &Core, problem: Problem, out: &mut Vec<u8>) {
     let id = RequestId::new(None, core.next_id());
     let body = problem.to_json(id.as_str());
     let mut fields = Fields::new();
+    fields.push("Date", write_http_date(crate::net::wall()));
     fields.push("Content-Type", "application/problem+json");
     fields.push("Content-Length", body.len().to_string());
+    fields.push("Cache-Control", "no-store");
     answer::push_own(core.plan(), &mut fields, &id, &Standings::default());
     fields.push("Connection", "close");
     write_response_head(out, problem.status, &fields);

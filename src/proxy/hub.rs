@@ -209,6 +209,7 @@ impl<E> Lead<E> {
                 _ => Published::Doomed,
             }
         };
+        let how = if published == Published::Doomed { How::Purged } else { how };
         self.flight.land(Outcome::Entry(Arc::clone(answer), how));
         published
     }

@@ -7,23 +7,26 @@
 //! |---|---|---|---|
 //! | parse, gate, L1 | `hit` (`gate`) | a fresh hit, a malformed message | a `Task` |
 //! | take the body | `exchange` (`body`) | 4xx | look up, or pass |
-//! | look up | `serve` (`hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
+//! | look up | `serve` (`judge`, `hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
 //! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
 //! | fill the cache | `fill` (`variant`) | | deliver |
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
-//! | pass | `pass` (`ask`, `origin`) | the origin's answer | |
+//! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
+//! | pass | `pass` (`ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
 //!
 //! `core` holds all state of a core, `inbox` carries messages between cores, `purge` makes keys
-//! disappear from all of them.
+//! disappear from all of them, `journal` what disappeared lately.
 
+mod alone;
 mod answer;
 mod ask;
 mod body;
 pub mod core;
 pub mod deliver;
 pub mod downstream;
+mod effects;
 pub mod error;
 mod exchange;
 mod fetch;
@@ -36,6 +39,8 @@ pub mod hit;
 pub mod hub;
 pub mod inbox;
 mod inquiry;
+pub mod journal;
+mod judge;
 pub mod keyed;
 pub mod origin;
 mod pass;

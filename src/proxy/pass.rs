@@ -4,16 +4,12 @@
 //! in, each with the other side's back-pressure.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use monoio::time::timeout;
 
-use crate::cache::{
-    self, CacheStatus, Entry, HeadUpdate, Keep, Reason, Target, head_update, invalidates,
-    invalidation_targets, storable, update,
-};
-use crate::http::{Method, ResponseHead, Version, hop};
+use crate::cache::{self, CacheStatus};
+use crate::http::{Method, ResponseHead, hop};
 use crate::http1::BodyLength;
 use crate::http1::chunked::{LAST_CHUNK, write_chunk};
 use crate::metrics::Counter;
@@ -24,12 +20,12 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::{BodyEnd, Downstream, Length, Reply};
+use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::{Fault, Refusal};
 use crate::proxy::fill::{self, Ground, Material};
-use crate::proxy::inquiry::Inquiry;
+use crate::proxy::hub::Published;
 use crate::proxy::origin::{Connection, OutgoingBody, Purpose};
 use crate::proxy::plan::Upstream;
-use crate::proxy::purge;
 use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
 use crate::proxy::rescue;
@@ -48,110 +44,65 @@ pub struct Pass<'a> {
 
 /// Passes a request.
 pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
-    let Pass { task, upstream, status, .. } = &pass;
-    let (task, upstream) = (*task, *upstream);
+    let (task, upstream) = (pass.task, pass.upstream);
+    let ground = Ground::new(core, None);
     let body = match &pass.body {
         RequestBody::Whole(body) => body.clone(),
         RequestBody::None | RequestBody::Streamed => Bytes::new(),
     };
     let question = Question { task, upstream, purpose: Purpose::Pass, body };
     if let RequestBody::Streamed = pass.body {
-        return streamed(core, &pass, &question, client).await;
+        return streamed(core, &pass, &ground, &question, client).await;
     }
     let asked = match race(ask(core, &question, client), client.gone()).await {
         First::Left(asked) => asked,
         First::Right(()) => return,
     };
     match asked {
-        Ok(asked) => {
-            effects(core, &pass, &asked.answer.head).await;
-            send(core, task, upstream, asked, *status, client).await;
-        }
+        Ok(asked) => settled(core, &pass, &ground, asked, client).await,
         Err(fault) => rescue::fail(core, task, fault, client).await,
     }
 }
 
-/// Fetches for one client a response that the cache may still be able to keep.
-pub async fn alone(
+/// Sends an answer after what it means for what is stored is done.
+async fn settled(
     core: &Rc<Core>,
-    inquiry: &Rc<Inquiry>,
-    index: Option<Arc<Entry>>,
-    stored: Option<Arc<Entry>>,
-    reason: Reason,
+    pass: &Pass<'_>,
+    ground: &Ground,
+    mut asked: Asked,
     client: &impl Downstream,
 ) {
-    let ground = Ground::new(core, index);
-    let task = &inquiry.task;
-    let upstream = inquiry.upstream(core);
-    let head = task.head.method == Method::Head;
-    // The conditions and ranges of a HEAD are the origin's to judge: nothing is filled by it.
-    let purpose = if head {
-        Purpose::Pass
-    } else {
-        Purpose::Fill { stored: None, gzip: inquiry.codings.gzip.is_acceptable() }
+    let Pass { task, upstream, status, .. } = pass;
+    let filling = effects::settle(core, task, upstream, ground, &asked).await;
+    let Some(Filling { inquiry, ground, facts }) = filling else {
+        return send(core, task, upstream, asked, *status, client).await;
     };
-    let question = Question { task, upstream, purpose, body: inquiry.body.clone() };
-    let asked = match race(ask(core, &question, client), client.gone()).await {
-        First::Left(asked) => asked,
-        First::Right(()) => return,
-    };
-    let mut asked = match asked {
-        Ok(asked) => asked,
-        Err(fault) => {
-            if let Some(stored) = stored
-                && rescue::stale(core, inquiry, &stored, fault, client).await
-            {
-                return;
-            }
-            return rescue::fault(core, inquiry, fault, client).await;
-        }
-    };
-    let status = CacheStatus {
-        fwd_status: Some(asked.answer.head.status),
-        ..CacheStatus::forwarded(reason)
-    };
-    if head {
-        renew(core, inquiry, &ground, &asked).await;
-        return send(core, task, upstream, asked, status, client).await;
-    }
-    let facts = storable(&inquiry.facts, &asked.answer.head, asked.times, &inquiry.policy);
-    let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-    // What must be cut, decoded or judged by conditions must be whole first.
-    let partial = inquiry.is_partial() || inquiry.must_decode(&asked.answer.head);
-    let whole = small && (facts.is_ok() || partial);
-    if !whole {
-        return send(core, task, upstream, asked, status, client).await;
-    }
     let body = match gather(upstream, &mut asked).await {
         Ok(body) => body,
-        Err(fault) => {
-            asked.leave.failed(None);
-            core.cells.on_upstream_failure(fault.as_str());
-            return rescue::fault(core, inquiry, fault, client).await;
-        }
+        Err(fault) => return broken(core, task, asked, fault, client).await,
     };
-    let Asked { connection, answer, times, leave } = asked;
-    leave.answered(&answer.head);
-    connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
-    match facts {
-        Ok(facts) => {
-            let material = Material { head: answer.head, times, facts, body };
-            let entry = fill::fill_solo(core, inquiry, &ground, material);
-            let status = CacheStatus { stored: true, ..status };
-            deliver::entry(core, inquiry, &entry, status, client).await;
-        }
-        Err(why) => {
-            let status = CacheStatus { detail: Some(why), ..status };
-            let head = clean(answer.head);
-            let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
-            deliver::note(&mut whole.head.fields, &status);
-            let result = deliver::result_of(&status);
-            deliver::whole(core, task, whole, result, client).await;
-        }
-    }
+    let (head, times) = (asked.answer.head.clone(), asked.times);
+    let material = Material { head: head.clone(), times, facts, body: body.clone() };
+    let (_, published) = fill::fill_solo(core, &inquiry, &ground, material);
+    finish(core, upstream, asked);
+    let stored = published != Published::Doomed;
+    let status = CacheStatus { stored, fwd_status: Some(head.status), ..*status };
+    let mut head = clean(head);
+    deliver::note(&mut head.fields, &status);
+    let length = Some(body.len() as u64);
+    let result = deliver::result_of(&status);
+    deliver::whole(core, task, Whole { head, body, length }, result, client).await;
 }
 
-async fn ask(
+/// Sends the error that an answer cut short becomes while nothing of it has gone out.
+async fn broken(core: &Core, task: &Task, asked: Asked, fault: Fault, client: &impl Downstream) {
+    asked.leave.failed(None);
+    core.cells.on_upstream_failure(fault.as_str());
+    rescue::fail(core, task, fault, client).await;
+}
+
+/// Asks, and hands interim answers on.
+pub async fn ask(
     core: &Rc<Core>,
     question: &Question<'_>,
     client: &impl Downstream,
@@ -164,8 +115,9 @@ async fn ask(
     .await
 }
 
-/// Hop-by-hop fields removed, Via added.
-fn clean(mut head: ResponseHead) -> ResponseHead {
+/// An answer's head as a client gets it: hop-by-hop fields removed, Via and Date added.
+#[must_use]
+pub fn clean(mut head: ResponseHead) -> ResponseHead {
     hop::strip_hop_by_hop(&mut head.fields);
     head.fields.remove("Content-Length");
     head.fields.push("Via", crate::proxy::origin::via(head.version));
@@ -177,7 +129,7 @@ fn clean(mut head: ResponseHead) -> ResponseHead {
 }
 
 /// Sends an answer as it arrives; a short one in one write.
-async fn send(
+pub async fn send(
     core: &Core,
     task: &Task,
     upstream: &Upstream,
@@ -187,20 +139,16 @@ async fn send(
 ) {
     let stated = stated_length(&asked.answer.head);
     let code = asked.answer.head.status;
-    let mut head = clean(std::mem::replace(&mut asked.answer.head, empty()));
+    let mut head = clean(asked.answer.head.clone());
     deliver::note(&mut head.fields, &CacheStatus { fwd_status: Some(code), ..status });
     let result = deliver::result_of(&status);
     let length = asked.answer.body.length();
     if length.is_some_and(|it| it <= SMALL_BYTES_MAX) {
         let body = match gather(upstream, &mut asked).await {
             Ok(body) => body,
-            Err(fault) => {
-                asked.leave.failed(None);
-                core.cells.on_upstream_failure(fault.as_str());
-                return rescue::fail(core, task, fault, client).await;
-            }
+            Err(fault) => return broken(core, task, asked, fault, client).await,
         };
-        finish(core, upstream, asked, code);
+        finish(core, upstream, asked);
         let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
         let length = if bodyless { stated } else { length };
         let answer = Whole { head, body, length };
@@ -211,18 +159,12 @@ async fn send(
     let reply = Reply { status: code, fields: head.fields, length };
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(core, upstream, asked, code, client).await;
+        bytes = pump(core, upstream, asked, client).await;
     }
     deliver::count(core, task, code, result, bytes);
 }
 
-async fn pump(
-    core: &Core,
-    upstream: &Upstream,
-    mut asked: Asked,
-    code: u16,
-    client: &impl Downstream,
-) -> u64 {
+async fn pump(core: &Core, upstream: &Upstream, mut asked: Asked, client: &impl Downstream) -> u64 {
     let mut bytes = 0;
     loop {
         match next(upstream, &mut asked).await {
@@ -233,7 +175,7 @@ async fn pump(
                 }
             }
             Ok(None) => {
-                finish(core, upstream, asked, code);
+                finish(core, upstream, asked);
                 let _ = client.finish().await;
                 return bytes;
             }
@@ -247,12 +189,8 @@ async fn pump(
     }
 }
 
-fn finish(core: &Core, upstream: &Upstream, asked: Asked, code: u16) {
-    if code >= 500 {
-        asked.leave.failed(None);
-    } else {
-        asked.leave.succeeded();
-    }
+fn finish(core: &Core, upstream: &Upstream, asked: Asked) {
+    asked.leave.answered(&asked.answer.head);
     asked.connection.finish(&asked.answer.body, &core.pools[usize::from(upstream.origin)]);
 }
 
@@ -261,7 +199,11 @@ async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes>, F
     timeout(upstream.request_timeout, chunk).await.unwrap_or(Err(Fault::Timeout))
 }
 
-async fn gather(upstream: &Upstream, asked: &mut Asked) -> Result<Bytes, Fault> {
+/// Reads all of a body.
+///
+/// # Errors
+/// As [`Connection::chunk`], and when it stands still.
+pub async fn gather(upstream: &Upstream, asked: &mut Asked) -> Result<Bytes, Fault> {
     let Some(first) = next(upstream, asked).await? else { return Ok(Bytes::new()) };
     let Some(second) = next(upstream, asked).await? else { return Ok(exact(&first)) };
     let mut whole = [&*first, &*second].concat();
@@ -281,75 +223,15 @@ fn stated_length(head: &ResponseHead) -> Option<u64> {
     head.fields.single("Content-Length").and_then(crate::http::list::decimal)
 }
 
-fn empty() -> ResponseHead {
-    ResponseHead { status: 200, version: Version::Http11, fields: crate::http::Fields::new() }
-}
-
-/// What a HEAD's answer says of the stored GET (RFC 9111 section 4.3.5).
-async fn renew(core: &Rc<Core>, inquiry: &Inquiry, ground: &Ground, asked: &Asked) {
-    let key = &inquiry.primary;
-    let Some(entry) = core.shared.hub.live(key.hash(), key.bytes()) else { return };
-    if !matches!(entry.kind(), cache::Kind::Content) {
-        return;
-    }
-    let (head, times) = (&asked.answer.head, asked.times);
-    let bytes = entry.body().len() as u64;
-    match head_update(entry.status(), entry.fields(), bytes, head, times) {
-        HeadUpdate::Ignore => {}
-        HeadUpdate::Invalidate => {
-            purge::forget(core, inquiry.upstream(core), key).await;
-        }
-        HeadUpdate::Update => {
-            let facts = inquiry.facts.as_get();
-            let updated =
-                update(&facts, entry.status(), entry.fields(), head, times, &inquiry.policy);
-            if updated.keep == Keep::Replace && core.epoch() == ground.epoch {
-                let body = entry.body().clone();
-                let ledger = &core.shared.ledger;
-                let newer = Entry::new(key.clone(), updated.facts, &updated.fields, body, ledger);
-                fill::replace(core, inquiry, ground, Arc::new(fill::marked(core, newer)));
-            }
-        }
-    }
-}
-
-/// What an answer means for what is stored (RFC 9111 section 4.4), before it is sent.
-async fn effects(core: &Rc<Core>, pass: &Pass<'_>, head: &ResponseHead) {
-    let Pass { task, upstream, .. } = pass;
-    if !invalidates(&task.head.method, head.status) {
-        return;
-    }
-    let (path, query) = (&task.head.path, task.head.query.as_deref());
-    purge::invalidate(core, upstream, path, query).await;
-    let authorities = [task.head.authority.as_str(), upstream.target.authority()];
-    let target = Target { authorities: &authorities, path, query };
-    for reference in invalidation_targets(&target, head) {
-        let path = inner_path(core, upstream, &reference.path);
-        purge::invalidate(core, upstream, &path, reference.query.as_deref()).await;
-    }
-}
-
-/// The path under which the cache knows a reference: without the API prefix a client would use,
-/// or the base path the origin does.
-fn inner_path(core: &Core, upstream: &Upstream, path: &str) -> String {
-    let base = upstream.target.base_path();
-    let stripped = core.plan().prefix.strip(path.as_bytes());
-    let stripped = stripped.and_then(|it| std::str::from_utf8(it).ok());
-    match path.strip_prefix(base).filter(|it| !base.is_empty() && it.starts_with('/')) {
-        Some(inner) => inner.to_owned(),
-        None if core.plan().prefix.as_str().is_empty() => path.to_owned(),
-        None => stripped.unwrap_or(path).to_owned(),
-    }
-}
-
 /// A request whose body is read as it goes out.
 async fn streamed(
     core: &Rc<Core>,
     pass: &Pass<'_>,
+    ground: &Ground,
     question: &Question<'_>,
     client: &impl Downstream,
 ) {
-    let Pass { task, upstream, status, .. } = pass;
+    let Pass { task, upstream, .. } = pass;
     let leave = match ask::enter(core, upstream) {
         Ok(leave) => leave,
         Err(fault) => return rescue::fail(core, task, fault, client).await,
@@ -381,8 +263,7 @@ async fn streamed(
         Sent::Answered(answer) => {
             let times = cache::Exchange { requested, responded: wall() };
             let asked = Asked { connection, answer, times, leave };
-            effects(core, pass, &asked.answer.head).await;
-            send(core, task, upstream, asked, *status, client).await;
+            settled(core, pass, ground, asked, client).await;
         }
         Sent::Refused(refusal) => rescue::refuse(core, task, refusal, client).await,
         Sent::Gone => {}
@@ -463,5 +344,3 @@ async fn send_body(
 
 /// Up to this length an answer goes out in one write with its head.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
-/// Up to this length a storable answer is gathered and kept.
-const GATHER_BYTES_MAX: u64 = 256 * 1024;

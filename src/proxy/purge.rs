@@ -1,21 +1,21 @@
 //! Making stored responses disappear: from every core, the hub and the second tier, before the
 //! answer that says so.
 //!
-//! The order is what makes it sound. The epoch is raised first, so that nothing that was looked up
-//! or fetched before can be shown after. Then the hub forgets and dooms its flights, the cores
+//! The order is what makes it sound. The journal notes the purge first, so that nothing of it that
+//! was looked up or fetched before can be shown after. Then the hub forgets and dooms its flights, the cores
 //! drop their entries and confirm, and the second tier commits.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::cache::Key;
 use crate::cache::key::{Class, Parts, path_of};
 use crate::metrics::Counter;
 use crate::proxy::core::Core;
 use crate::proxy::inbox::{CoreMessage, KeyFilter};
-use crate::proxy::keyed::Keyed;
-use crate::proxy::plan::Upstream;
+use crate::proxy::keyed::{Keyed, keyed_query};
+use crate::proxy::plan::{Plan, Upstream};
 use crate::store::{Effect, Purge, Selection, Unavailable};
 
 /// Forgets everything. After it nobody serves anything older, also after a restart.
@@ -23,7 +23,7 @@ use crate::store::{Effect, Purge, Selection, Unavailable};
 /// # Errors
 /// Why the second tier has not confirmed yet. It hides its rows all the same and goes on trying.
 pub async fn clear(core: &Core) -> Result<u64, Unavailable> {
-    begin(core);
+    begin(core, Arc::new(|_| true));
     core.shared.hub.purge_where(|_| true);
     let entries = core.shared.ledger.entries();
     core.tell_all(CoreMessage::Clear).await;
@@ -47,8 +47,8 @@ pub enum Scope {
 /// # Errors
 /// As [`clear`].
 pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
-    begin(core);
     let matches = matcher(scope.clone());
+    begin(core, Arc::clone(&matches));
     core.shared.hub.purge_where(|key| matches(key));
     core.tell_all(CoreMessage::DropWhere(matches)).await;
     second_tier(core, &scope, Effect::Remove).await
@@ -59,8 +59,8 @@ pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 /// # Errors
 /// As [`clear`].
 pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
-    begin(core);
     let matches = matcher(scope.clone());
+    begin(core, Arc::clone(&matches));
     core.shared.hub.purge_where(|key| matches(key));
     // Dropped from memory, they come back from the second tier, marked.
     core.tell_all(CoreMessage::DropWhere(matches)).await;
@@ -70,19 +70,10 @@ pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 /// An unsafe method changed this resource (RFC 9111 section 4.4): forgets what is stored for it,
 /// whoever it was stored for.
 pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) {
-    begin(core);
-    let row = row_path(upstream, path, query);
+    let row = row_path(core.plan(), upstream, path, query);
+    let matches = of_resource(core, upstream, path, query);
+    begin(core, Arc::clone(&matches));
     if is_partitioned(core, upstream) {
-        let (index, path, query) = (upstream.origin, path.to_owned(), query.map(str::to_owned));
-        let ignore_query = upstream.ignore_query;
-        let matches = move |key: &[u8]| {
-            Parts::parse(key).is_some_and(|parts| {
-                parts.upstream == index
-                    && parts.path == path.as_bytes()
-                    && (ignore_query || parts.query == query.as_deref().map(str::as_bytes))
-            })
-        };
-        let matches: KeyFilter = Arc::new(matches);
         core.shared.hub.purge_where(|key| matches(key));
         core.tell_all(CoreMessage::DropWhere(matches)).await;
     } else {
@@ -117,19 +108,31 @@ pub async fn forget(core: &Rc<Core>, upstream: &Upstream, key: &Key) {
     }
 }
 
-/// What the second tier selects rows by.
+/// What the second tier selects rows by: origin, path and the query as the key has it.
 #[must_use]
-pub fn row_path(upstream: &Upstream, path: &str, query: Option<&str>) -> String {
+pub fn row_path(plan: &Plan, upstream: &Upstream, path: &str, query: Option<&str>) -> String {
     let origin = &upstream.target;
-    match query {
-        Some(query) => format!("{origin} {path}?{query}"),
+    match keyed_query(plan, upstream, query.map(str::as_bytes)) {
+        Some(query) => format!("{origin} {path}?{}", String::from_utf8_lossy(&query)),
         None => format!("{origin} {path}"),
     }
 }
 
-fn begin(core: &Core) {
+/// The keys of one resource, whatever its method, credential, body and variant.
+fn of_resource(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) -> KeyFilter {
+    let (origin, path) = (upstream.origin, path.as_bytes().to_vec());
+    let query = keyed_query(core.plan(), upstream, query.map(str::as_bytes));
+    let query = query.map(Cow::into_owned);
+    Arc::new(move |key| {
+        Parts::parse(key).is_some_and(|parts| {
+            parts.upstream == origin && parts.path == path && parts.query == query.as_deref()
+        })
+    })
+}
+
+fn begin(core: &Core, matches: KeyFilter) {
     core.cells.inc(Counter::Purges);
-    core.shared.epoch.fetch_add(1, Ordering::AcqRel);
+    core.shared.journal.record(matches);
 }
 
 /// Whether one resource can stand under several keys that only a scan finds.
@@ -159,11 +162,11 @@ async fn second_tier(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, 
         let selections = match scope {
             // With and without a query.
             Scope::Path(path) => vec![
-                Selection::Path(row_path(upstream, path, None).into()),
+                Selection::Path(row_path(core.plan(), upstream, path, None).into()),
                 Selection::Prefix(format!("{} {path}?", upstream.target).into()),
             ],
             Scope::Prefix(prefix) => {
-                vec![Selection::Prefix(row_path(upstream, prefix, None).into())]
+                vec![Selection::Prefix(row_path(core.plan(), upstream, prefix, None).into())]
             }
         };
         for selection in selections {

@@ -77,8 +77,8 @@ async fn problem(
     if let Some(allow) = problem.allow {
         fields.push("Allow", allow);
     }
-    if problem.status == 401 {
-        fields.push("WWW-Authenticate", "ApiKey");
+    if let Some(challenge) = problem.challenge {
+        fields.push("WWW-Authenticate", challenge);
     }
     if let Some(cache_status) = cache_status {
         fields.push("Cache-Status", cache_status);

@@ -6,10 +6,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::{CacheStatus, Entry, Forward, Key, Kind, Reason, Reuse, reuse};
+use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
 use crate::http::Method;
 use crate::metrics::Counter;
 use crate::net::{mono, wall};
+use crate::proxy::alone::Alone;
 use crate::proxy::core::Core;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
@@ -19,7 +20,7 @@ use crate::proxy::fill::{self, Ground};
 use crate::proxy::follow::{self, Followed, Watcher};
 use crate::proxy::hub::{Join, Lead};
 use crate::proxy::inquiry::Inquiry;
-use crate::proxy::pass;
+use crate::proxy::judge::{Verdict, forwarded, judge};
 use crate::proxy::rescue;
 use crate::proxy::variant;
 use crate::store::GetOutcome;
@@ -31,16 +32,12 @@ pub async fn serve(core: &Rc<Core>, inquiry: Rc<Inquiry>, client: &impl Downstre
         match search.round(client).await {
             Round::Answered => return,
             Round::Again => {}
-            Round::Alone(reason) => {
-                let Search { inquiry, index, unfit, .. } = search;
-                return pass::alone(core, &inquiry, index, unfit.map(|it| it.0), reason, client)
-                    .await;
-            }
+            Round::Alone(status) => return search.alone(status, client).await,
         }
     }
     // Others keep changing what is stored faster than this request can use it.
-    let Search { inquiry, index, .. } = search;
-    pass::alone(core, &inquiry, index, None, Reason::MarkedUncacheable, client).await;
+    let status = search.status(Shared::No);
+    search.alone(status, client).await;
 }
 
 struct Search {
@@ -56,7 +53,14 @@ enum Round {
     Answered,
     Again,
     /// Ask the origin for this request alone.
-    Alone(Reason),
+    Alone(CacheStatus),
+}
+
+/// Whether a fetch was started for this request or for another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shared {
+    Yes,
+    No,
 }
 
 impl Search {
@@ -90,8 +94,11 @@ impl Search {
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
                 self.follow(watcher, client).await
             }
-            Join::Follow(_) => Round::Alone(self.reason()),
-            Join::Solo => self.solo(&key, client).await,
+            Join::Follow(_) => self.forward(Round::Alone(self.status(Shared::No)), client).await,
+            Join::Solo => {
+                let status = CacheStatus::forwarded(Reason::MarkedUncacheable);
+                self.forward(Round::Alone(status), client).await
+            }
             Join::Later => self.later(client).await,
             Join::Lead(lead) => self.lead(&key, lead, client).await,
         }
@@ -141,28 +148,22 @@ impl Search {
         from: Option<Counter>,
         client: &impl Downstream,
     ) -> Option<Round> {
-        let now = wall();
-        let (facts, inquiry) = (entry.facts(), Rc::clone(&self.inquiry));
-        if inquiry.facts.authorization && !facts.shareable {
-            return Some(Round::Alone(Reason::Authorization));
-        }
-        let ttl = facts.ttl(now);
-        let status = match reuse(&inquiry.facts, &facts, &inquiry.policy, now) {
-            Reuse::Fresh => CacheStatus::hit(ttl),
-            Reuse::Stale(reason) => CacheStatus::stale(ttl, reason),
-            Reuse::StaleWhileRevalidate => {
+        let inquiry = Rc::clone(&self.inquiry);
+        let status = match judge(&inquiry, &entry.facts(), wall()) {
+            Verdict::Serve(status) => status,
+            Verdict::ServeAndRefresh(status) => {
                 self.refresh(entry);
-                CacheStatus::stale(ttl, Reason::StaleWhileRevalidate)
+                status
             }
-            Reuse::Validate(reason) => {
+            Verdict::Ask(reason) => {
                 self.unfit = Some((Arc::clone(entry), reason));
                 return None;
             }
-            Reuse::Refuse(_) => {
+            Verdict::Alone(status) => return Some(Round::Alone(status)),
+            Verdict::Refuse => {
                 rescue::refuse(&self.core, &inquiry.task, Refusal::OnlyIfCached, client).await;
                 return Some(Round::Answered);
             }
-            Reuse::Bypass(reason) => return Some(Round::Alone(reason)),
         };
         self.core.cells.inc(from.unwrap_or(Counter::L1Hits));
         deliver::entry(&self.core, &inquiry, entry, status, client).await;
@@ -203,7 +204,7 @@ impl Search {
         }
         match self.second_tier(key).await {
             Some(entry) => self.found_stored(entry, client).await,
-            None => self.forward(Round::Alone(Reason::Authorization), client).await,
+            None => self.forward(Round::Alone(self.status(Shared::No)), client).await,
         }
     }
 
@@ -218,8 +219,7 @@ impl Search {
         {
             return self.found_stored(entry, client).await;
         }
-        let reason = self.reason();
-        self.forward(Round::Alone(reason), client).await
+        self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
 
     async fn found_stored(&mut self, entry: Arc<Entry>, client: &impl Downstream) -> Round {
@@ -235,11 +235,6 @@ impl Search {
         self.judge(&entry, Some(Counter::L2Hits), client).await.unwrap_or(Round::Again)
     }
 
-    /// Lately uncacheable: the second tier is not asked for it, the origin is, alone.
-    async fn solo(&mut self, _key: &Key, client: &impl Downstream) -> Round {
-        self.forward(Round::Alone(Reason::MarkedUncacheable), client).await
-    }
-
     /// The origin failed lately: the stale entry without another attempt, if it may.
     async fn later(&mut self, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
@@ -247,7 +242,7 @@ impl Search {
         if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
             return Round::Answered;
         }
-        self.forward(Round::Alone(self.reason()), client).await
+        self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
 
     async fn lead(&mut self, key: &Key, lead: Lead<Entry>, client: &impl Downstream) -> Round {
@@ -256,20 +251,16 @@ impl Search {
             && let Some(entry) = self.second_tier(key).await
         {
             if let Kind::VaryIndex(_) = entry.kind() {
-                fill::promote_stored(&self.core, lead, &ground, &entry);
+                fill::promote_stored(&self.core, &self.inquiry, lead, &ground, &entry);
                 self.index = Some(entry);
                 return Round::Again;
             }
-            let fit = reuse(&self.inquiry.facts, &entry.facts(), &self.inquiry.policy, wall());
-            if !matches!(fit, Reuse::Validate(_)) {
-                fill::promote_stored(&self.core, lead, &ground, &entry);
-                return self
-                    .judge(&entry, Some(Counter::L2Hits), client)
-                    .await
-                    .unwrap_or(Round::Again);
-            }
+            let Verdict::Ask(reason) = judge(&self.inquiry, &entry.facts(), wall()) else {
+                fill::promote_stored(&self.core, &self.inquiry, lead, &ground, &entry);
+                let judged = self.judge(&entry, Some(Counter::L2Hits), client).await;
+                return judged.unwrap_or(Round::Again);
+            };
             self.core.cells.inc(Counter::L2Hits);
-            let reason = if let Reuse::Validate(reason) = fit { reason } else { Reason::Stale };
             self.unfit = Some((entry, reason));
         }
         if self.inquiry.facts.control.only_if_cached {
@@ -285,9 +276,10 @@ impl Search {
 
     async fn second_tier(&self, key: &Key) -> Option<Arc<Entry>> {
         let store = self.core.store.as_ref()?;
-        let epoch = self.core.epoch();
+        let journal = &self.core.shared.journal;
+        let (mark, primary) = (journal.mark(), self.inquiry.primary.bytes());
         match store.get(key.digest(&self.inquiry.upstream(&self.core).name())).await {
-            GetOutcome::Hit(row) if self.core.epoch() == epoch => {
+            GetOutcome::Hit(row) if journal.spared(mark, primary) => {
                 let expired = row.expired_at;
                 let entry = fill::read(&self.core, row, key)?;
                 Some(Arc::new(fill::expire(&self.core, entry, expired)))
@@ -301,12 +293,12 @@ impl Search {
     }
 
     async fn follow(&mut self, watcher: Watcher, client: &impl Downstream) -> Round {
-        let status = self.status(!watcher.leader);
+        let status = self.status(if watcher.leader { Shared::No } else { Shared::Yes });
         let followed = follow::follow(&self.core, &self.inquiry, watcher, status, client).await;
         match followed {
             Followed::Answered => Round::Answered,
             Followed::Again => Round::Again,
-            Followed::Alone => Round::Alone(self.reason()),
+            Followed::Alone(status) => Round::Alone(status),
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
                 if let Some(stale) = stale
@@ -314,9 +306,11 @@ impl Search {
                 {
                     return Round::Answered;
                 }
-                if let Fault::Status(_) = fault {
-                    // The origin's own error is what this client must get.
-                    return Round::Alone(self.reason());
+                // The origin's own error is what this client must get; and the part it asked for
+                // may be small where the whole is too large.
+                let part = fault == Fault::TooLarge && self.inquiry.facts.range;
+                if part || matches!(fault, Fault::Status(_)) {
+                    return Round::Alone(self.status(Shared::No));
                 }
                 rescue::fault(&self.core, &self.inquiry, fault, client).await;
                 Round::Answered
@@ -333,18 +327,17 @@ impl Search {
         Round::Answered
     }
 
-    fn reason(&self) -> Reason {
-        self.unfit.as_ref().map_or(Reason::MarkedUncacheable, |it| it.1)
+    /// What will be said of an answer from the origin.
+    fn status(&self, shared: Shared) -> CacheStatus {
+        let unfit = self.unfit.as_ref().map(|it| it.1);
+        let status = forwarded(unfit, self.index.is_some());
+        CacheStatus { collapsed: shared == Shared::Yes, ..status }
     }
 
-    /// What will be said of an answer from the origin.
-    fn status(&self, collapsed: bool) -> CacheStatus {
-        let status = match (&self.unfit, &self.index) {
-            (Some((_, reason)), _) => CacheStatus::forwarded(*reason),
-            (None, Some(_)) => CacheStatus::missed(Forward::VaryMiss),
-            (None, None) => CacheStatus::missed(Forward::UriMiss),
-        };
-        CacheStatus { collapsed, ..status }
+    async fn alone(self, status: CacheStatus, client: &impl Downstream) {
+        let Self { core, inquiry, index, unfit } = self;
+        let stored = unfit.map(|it| it.0);
+        Alone { inquiry: &inquiry, index, stored, status }.run(&core, client).await;
     }
 }
 

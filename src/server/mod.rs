@@ -96,9 +96,11 @@ fn print_start(started: &Started, cores: &Cores) {
     let _ = writeln!(out, "apiproxyd {version} listening on {}", started.url());
     let _ = writeln!(out, "  cores       {}", cores.len());
     let _ = writeln!(out, "  driver      {}", cores.driver());
-    for upstream in &settings.upstreams {
-        let prefix = settings.server.api_prefix.as_str();
-        let _ = writeln!(out, "  upstream    {prefix}/* -> {}", upstream.upstream);
+    let prefix = settings.server.api_prefix.as_str();
+    for route in settings.table.as_slice() {
+        let Some(upstream) = settings.upstream(route.upstream) else { continue };
+        let path = String::from_utf8_lossy(route.prefix());
+        let _ = writeln!(out, "  upstream    {prefix}{path}/* -> {}", upstream.upstream);
     }
     let _ = writeln!(out, "  cache       {}", started.tiers());
     let _ = writeln!(out, "  protection  {}", started.protections());

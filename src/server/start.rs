@@ -90,7 +90,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         resolver,
         tls: client_tls,
         started: crate::net::mono(),
-        epoch: std::sync::atomic::AtomicU64::new(0),
+        journal: crate::proxy::journal::Journal::new(),
         driver: OnceLock::new(),
         plan: Plan::new(settings),
     };
@@ -153,11 +153,13 @@ impl Started {
     pub fn protections(&self) -> String {
         let settings = &self.shared.plan.settings;
         let (security, client) = (&settings.security, &settings.client);
-        let limit = if security.rate_limit_enabled {
-            let (ip, key) = (security.rate_limit_per_ip, security.rate_limit_per_key);
-            format!("rate limit {ip}/min per address, {key}/min per key")
-        } else {
-            "no rate limit".to_owned()
+        let (ip, key) = (security.rate_limit_per_ip, security.rate_limit_per_key);
+        let ip = settings.address_quota.map(|_| format!("{ip}/min per address"));
+        let key = settings.key_quota.map(|_| format!("{key}/min per key"));
+        let limit = match (ip, key) {
+            (None, None) => "no rate limit".to_owned(),
+            (Some(one), None) | (None, Some(one)) => format!("rate limit {one}"),
+            (Some(ip), Some(key)) => format!("rate limit {ip}, {key}"),
         };
         let private = match (security.ssrf_protection_enabled, security.block_private_ips) {
             (false, _) => "no SSRF guard",

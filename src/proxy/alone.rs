@@ -1,0 +1,143 @@
+//! To the origin for one client, with an answer that the cache may still be able to keep: what
+//! can't or need not share a fetch (a HEAD, Authorization, a key whose answers could not be
+//! stored lately).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::cache::{CacheStatus, Entry, Reason, own_fields, storable};
+use crate::http::Method;
+use crate::net::wall;
+use crate::proxy::ask::{Asked, Question};
+use crate::proxy::core::Core;
+use crate::proxy::deliver;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::effects;
+use crate::proxy::error::Fault;
+use crate::proxy::fill::{self, Ground, Material};
+use crate::proxy::hub::Published;
+use crate::proxy::inquiry::Inquiry;
+use crate::proxy::origin::Purpose;
+use crate::proxy::pass::{self, ask, clean, gather};
+use crate::proxy::race::{First, race};
+use crate::proxy::rescue;
+
+/// A request that goes to the origin by itself.
+pub struct Alone<'a> {
+    /// The request.
+    pub inquiry: &'a Inquiry,
+    /// The index of variants that was found.
+    pub index: Option<Arc<Entry>>,
+    /// What is stored and won't do as it is.
+    pub stored: Option<Arc<Entry>>,
+    /// Why it goes.
+    pub status: CacheStatus,
+}
+
+impl Alone<'_> {
+    /// Asks, keeps what can be kept, answers.
+    pub async fn run(self, core: &Rc<Core>, client: &impl Downstream) {
+        let inquiry = self.inquiry;
+        let ground = Ground::new(core, self.index.clone());
+        let upstream = inquiry.upstream(core);
+        let question = Question {
+            task: &inquiry.task,
+            upstream,
+            purpose: self.purpose(),
+            body: inquiry.body.clone(),
+        };
+        let asked = match race(ask(core, &question, client), client.gone()).await {
+            First::Left(Ok(asked)) => asked,
+            First::Left(Err(fault)) => return self.rescue(core, fault, client).await,
+            First::Right(()) => return,
+        };
+        let code = asked.answer.head.status;
+        let status = CacheStatus { fwd_status: Some(code), ..self.status };
+        if inquiry.task.head.method == Method::Head {
+            effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked).await;
+        }
+        if let Purpose::Pass = question.purpose {
+            return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
+        }
+        self.filled(core, &ground, asked, status, client).await;
+    }
+
+    /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
+    /// of what may be large is not fetched for a part that will not be stored.
+    fn purpose(&self) -> Purpose<'static> {
+        let inquiry = self.inquiry;
+        if inquiry.task.head.method == Method::Head || inquiry.facts.range {
+            return Purpose::Pass;
+        }
+        Purpose::Fill { stored: None, gzip: inquiry.codings.gzip.is_acceptable() }
+    }
+
+    async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
+        if let Some(stored) = &self.stored
+            && rescue::stale(core, self.inquiry, stored, fault, client).await
+        {
+            return;
+        }
+        rescue::fault(core, self.inquiry, fault, client).await;
+    }
+
+    async fn filled(
+        &self,
+        core: &Rc<Core>,
+        ground: &Ground,
+        mut asked: Asked,
+        status: CacheStatus,
+        client: &impl Downstream,
+    ) {
+        let inquiry = self.inquiry;
+        let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
+        let head = &asked.answer.head;
+        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
+        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        // What must be cut, decoded or judged by conditions must be whole first.
+        let partial = inquiry.is_partial() || inquiry.must_decode(head);
+        let whole = small && (facts.is_ok() || partial);
+        if !whole {
+            let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
+            let status = status.unstored(why);
+            return pass::send(core, task, upstream, asked, status, client).await;
+        }
+        let body = match gather(upstream, &mut asked).await {
+            Ok(body) => body,
+            Err(fault) => {
+                asked.leave.failed(None);
+                core.cells.on_upstream_failure(fault.as_str());
+                return self.rescue(core, fault, client).await;
+            }
+        };
+        let Asked { connection, answer, times, leave } = asked;
+        leave.answered(&answer.head);
+        connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
+        match facts {
+            Ok(facts) => {
+                let own = own_fields(&answer.head);
+                let material = Material { head: answer.head, times, facts, body };
+                let (entry, published) = fill::fill_solo(core, inquiry, ground, material);
+                let status = match published {
+                    Published::Doomed => status.unstored(Reason::Purged),
+                    Published::New | Published::Replaced => CacheStatus { stored: true, ..status },
+                };
+                deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
+            }
+            Err(why) => {
+                let status = status.unstored(why);
+                let head = clean(answer.head);
+                let body: Bytes = body;
+                let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
+                deliver::note(&mut whole.head.fields, &status);
+                let result = deliver::result_of(&status);
+                deliver::whole(core, task, whole, result, client).await;
+            }
+        }
+    }
+}
+
+/// Up to this length a storable answer is gathered and kept.
+const GATHER_BYTES_MAX: u64 = 256 * 1024;

@@ -1,0 +1,197 @@
+//! What an answer from the origin means for what is stored, beside its own storing: the head of a
+//! HEAD's answer (RFC 9111 section 4.3.5), the success of an unsafe method (section 4.4), and a
+//! POST's answer that says what a GET would now get (RFC 9110 section 9.3.3).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::cache::key::Class;
+use crate::cache::{
+    Entry, Facts, HeadUpdate, Keep, Key, Kind, RequestFacts, Target, fills_get, head_update,
+    invalidates, invalidation_targets, storable, update,
+};
+use crate::http::{Method, RequestHead, accept};
+use crate::proxy::ask::Asked;
+use crate::proxy::core::Core;
+use crate::proxy::fill::{self, Ground};
+use crate::proxy::inquiry::{Inquiry, is_gzip};
+use crate::proxy::keyed::Keyed;
+use crate::proxy::plan::Upstream;
+use crate::proxy::purge;
+use crate::proxy::request::Task;
+
+/// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
+pub async fn renew(
+    core: &Rc<Core>,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    stored: Option<&Arc<Entry>>,
+    asked: &Asked,
+) {
+    let primary = &inquiry.primary;
+    let live = || core.shared.hub.live(primary.hash(), primary.bytes());
+    let Some(entry) = stored.cloned().or_else(live) else { return };
+    if !matches!(entry.kind(), Kind::Content) {
+        return;
+    }
+    let (head, times) = (&asked.answer.head, asked.times);
+    let bytes = entry.body().len() as u64;
+    match head_update(entry.status(), entry.fields(), bytes, head, times) {
+        HeadUpdate::Ignore => {}
+        HeadUpdate::Invalidate => {
+            purge::forget(core, inquiry.upstream(core), entry.key()).await;
+        }
+        HeadUpdate::Update => {
+            let facts = inquiry.facts.as_get();
+            let updated =
+                update(&facts, entry.status(), entry.fields(), head, times, &inquiry.policy);
+            match updated.keep {
+                Keep::Replace => {
+                    let (key, body) = (entry.key().clone(), entry.body().clone());
+                    let (facts, ledger) = (updated.facts, &core.shared.ledger);
+                    let newer = Entry::new(key, facts, &updated.fields, body, ledger);
+                    let newer = Arc::new(fill::marked(core, newer));
+                    fill::replace(core, inquiry, ground, &newer);
+                }
+                Keep::Leave(_) => {}
+                Keep::Remove(_) => {
+                    purge::forget(core, inquiry.upstream(core), entry.key()).await;
+                }
+            }
+        }
+    }
+}
+
+/// A POST's answer that is to be stored for GET.
+pub struct Filling {
+    /// The GET it answers.
+    pub inquiry: Inquiry,
+    /// After the POST's own effects.
+    pub ground: Ground,
+    /// What the policy made of it.
+    pub facts: Facts,
+}
+
+/// Does what the answer to an unsafe method means for what is stored, in every core and tier,
+/// before that answer is sent. `before` is from before the request went out.
+pub async fn settle(
+    core: &Rc<Core>,
+    task: &Task,
+    upstream: &Upstream,
+    before: &Ground,
+    asked: &Asked,
+) -> Option<Filling> {
+    let head = &asked.answer.head;
+    if !invalidates(&task.head.method, head.status) {
+        return None;
+    }
+    let filling = get_of(core, task, upstream, asked);
+    let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
+
+    let journal = &core.shared.journal;
+    let start = journal.mark();
+    let (path, query) = (&task.head.path, task.head.query.as_deref());
+    purge::invalidate(core, upstream, path, query).await;
+    let mut purges = 1;
+    let authorities = [task.head.authority.as_str(), upstream.target.authority()];
+    let target = Target { authorities: &authorities, path, query };
+    for reference in invalidation_targets(&target, head) {
+        let Some(path) = inner_path(core, upstream, &reference.path) else { continue };
+        let query = reference.query.as_deref();
+        let Some(query) = normal_query(query) else { continue };
+        purge::invalidate(core, upstream, &path, query.as_deref()).await;
+        purges += 1;
+    }
+    let ground = Ground::new(core, None);
+    // Somebody else's purge among ours: this answer may be older than what that one was about.
+    let (inquiry, facts) = filling.filter(|_| journal.since(start) == purges)?;
+    Some(Filling { inquiry, ground, facts })
+}
+
+/// The GET that a POST's answer also answers, and what is to be known of it.
+fn get_of(
+    core: &Core,
+    task: &Task,
+    upstream: &Upstream,
+    asked: &Asked,
+) -> Option<(Inquiry, Facts)> {
+    let head = &asked.answer.head;
+    let small = asked.answer.body.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
+    let plain = !head.fields.contains("Content-Encoding") || is_gzip(head);
+    if !small || !plain || !fills_get(&task.head.method, &origins_target(task, upstream)?, head) {
+        return None;
+    }
+    let policy = core.plan().policy(upstream, task.head.path.as_bytes());
+    let facts = RequestFacts::parse(&Method::Get, &task.head.fields);
+    let stored = storable(&facts, head, asked.times, &policy).ok()?;
+    let mut key = Vec::new();
+    let keyed = Keyed {
+        class: Class::Read,
+        path: task.head.path.as_bytes(),
+        query: task.head.query.as_deref().map(str::as_bytes),
+        api_key: task.head.fields.get("X-API-Key"),
+        body: None,
+    };
+    keyed.write(core.plan(), upstream, &mut key);
+    let get = Task {
+        head: RequestHead { method: Method::Get, ..task.head.clone() },
+        framing: task.framing,
+        peer: task.peer,
+        client: task.client,
+        id: task.id,
+        destination: task.destination,
+        standings: task.standings,
+        started: task.started,
+    };
+    let inquiry = Inquiry {
+        codings: accept::codings(&get.head.fields),
+        task: get,
+        upstream: upstream.index,
+        policy,
+        facts,
+        primary: Key::new(&key, &core.shared.seed),
+        body: Bytes::new(),
+    };
+    Some((inquiry, stored))
+}
+
+/// The target as the origin knows it, for references that it makes.
+fn origins_target<'a>(task: &'a Task, upstream: &'a Upstream) -> Option<Target<'a>> {
+    // With a base path the origin's own absolute paths are not the client's; leave those alone.
+    let same = upstream.target.base_path().trim_end_matches('/').is_empty();
+    let (path, query) = (task.head.path.as_str(), task.head.query.as_deref());
+    same.then_some(Target { authorities: &[], path, query })
+}
+
+/// The path under which the cache knows a reference: without the API prefix that a client would
+/// use, or the base path that the origin does, in the spelling that keys have. `None` for what no
+/// request could have asked for.
+fn inner_path(core: &Core, upstream: &Upstream, path: &str) -> Option<String> {
+    let plan = core.plan();
+    let normal = crate::http::target::normalise_path(path.as_bytes(), plan.slashes).ok()?;
+    let normal = String::from_utf8(normal.into_owned()).ok()?;
+    let base = upstream.target.base_path();
+    if let Some(inner) = normal.strip_prefix(base)
+        && !base.is_empty()
+        && inner.starts_with('/')
+    {
+        return Some(inner.to_owned());
+    }
+    if plan.prefix.as_str().is_empty() {
+        return Some(normal);
+    }
+    let stripped = plan.prefix.strip(normal.as_bytes()).map(<[u8]>::to_vec);
+    stripped.map_or(Some(normal), |it| String::from_utf8(it).ok())
+}
+
+/// A query in the spelling that keys have; `None` for what no request could have asked for.
+fn normal_query(query: Option<&str>) -> Option<Option<String>> {
+    let Some(query) = query else { return Some(None) };
+    let normal = crate::http::target::normalise_query(query.as_bytes()).ok()?;
+    String::from_utf8(normal.into_owned()).ok().map(Some)
+}
+
+/// Up to this length a POST's answer is gathered to be stored.
+const FILLING_BYTES_MAX: u64 = 256 * 1024;

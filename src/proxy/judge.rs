@@ -1,0 +1,54 @@
+//! What is to be done with a request, given what was found for it: the decisions of `serve`, apart
+//! from their doing, so that an explanation is what would happen.
+
+use crate::base::Wall;
+use crate::cache::{CacheStatus, Facts, Forward, Reason, Reuse, reuse};
+use crate::proxy::inquiry::Inquiry;
+
+/// What to do with an entry that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer with it.
+    Serve(CacheStatus),
+    /// Answer with it, stale, and renew it in the background.
+    ServeAndRefresh(CacheStatus),
+    /// Ask the origin first: it won't do as it is.
+    Ask(Reason),
+    /// Ask the origin, for this client alone.
+    Alone(CacheStatus),
+    /// Answer 504: the origin would have to be asked, and the request forbids it.
+    Refuse,
+}
+
+/// Judges an entry by its facts.
+#[must_use]
+pub fn judge(inquiry: &Inquiry, facts: &Facts, now: Wall) -> Verdict {
+    if inquiry.facts.authorization && !facts.shareable {
+        return match inquiry.facts.forward() {
+            Ok(()) => Verdict::Alone(CacheStatus::forwarded(Reason::Authorization)),
+            Err(_) => Verdict::Refuse,
+        };
+    }
+    let ttl = facts.ttl(now);
+    match reuse(&inquiry.facts, facts, &inquiry.policy, now) {
+        Reuse::Fresh => Verdict::Serve(CacheStatus::hit(ttl)),
+        Reuse::Stale(reason) => Verdict::Serve(CacheStatus::stale(ttl, reason)),
+        Reuse::StaleWhileRevalidate => {
+            Verdict::ServeAndRefresh(CacheStatus::stale(ttl, Reason::StaleWhileRevalidate))
+        }
+        Reuse::Validate(reason) => Verdict::Ask(reason),
+        Reuse::Refuse(_) => Verdict::Refuse,
+        Reuse::Bypass(reason) => Verdict::Alone(CacheStatus::forwarded(reason)),
+    }
+}
+
+/// What is said of an answer from the origin, when `unfit` says why what is stored won't do, or
+/// nothing is stored, beside an index of variants or not.
+#[must_use]
+pub fn forwarded(unfit: Option<Reason>, index: bool) -> CacheStatus {
+    match unfit {
+        Some(reason) => CacheStatus::forwarded(reason),
+        None if index => CacheStatus::missed(Forward::VaryMiss),
+        None => CacheStatus::missed(Forward::UriMiss),
+    }
+}
