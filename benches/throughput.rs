@@ -18,6 +18,8 @@
 
 #[path = "throughput/floor.rs"]
 mod floor;
+#[path = "throughput/idle.rs"]
+mod idle;
 #[path = "throughput/load.rs"]
 mod load;
 #[path = "throughput/origin.rs"]
@@ -62,7 +64,8 @@ fn main() {
         .collect();
     report::print(&rows, bench.checksum);
     if options.measuring {
-        report::write(&rows, driver());
+        let idle_bytes = options.wants("idle").then(|| bench.idle_bytes());
+        report::write(&rows, idle_bytes, driver());
     }
 }
 
@@ -142,8 +145,8 @@ struct Bench {
     servers: HashMap<bool, Process>,
     floors: HashMap<usize, Process>,
     checksum: u64,
-    _origin: origin::Origin,
-    _home: tempfile::TempDir,
+    origin: origin::Origin,
+    home: tempfile::TempDir,
 }
 
 impl Bench {
@@ -158,10 +161,9 @@ impl Bench {
             (memory, process::server(origin.addr(), cpus[0], memory, &file, driver_word()))
         });
         let servers = HashMap::from(servers);
-        let mut bench =
-            Self { servers, floors: HashMap::new(), checksum: 0, _origin: origin, _home: home };
+        let mut bench = Self { servers, floors: HashMap::new(), checksum: 0, origin, home };
         for body_bytes in [KIB, 64 * KIB] {
-            let file = bench._home.path().join(format!("canned-{body_bytes}"));
+            let file = bench.home.path().join(format!("canned-{body_bytes}"));
             std::fs::write(&file, bench.hit(body_bytes)).unwrap();
             let floor = process::floor(&file, cpus[0], driver_word());
             bench.floors.insert(body_bytes, floor);
@@ -182,6 +184,14 @@ impl Bench {
             }
         }
         hit
+    }
+
+    /// Resident memory for each idle connection, of a server of its own.
+    fn idle_bytes(&self) -> f64 {
+        let cpu = allowed_cpus().unwrap()[0];
+        let file = self.home.path().join("idle");
+        let server = process::server(self.origin.addr(), cpu, true, &file, driver_word());
+        idle::bytes_per_connection(&server, 6)
     }
 
     /// The floor in the shape of a scenario.
