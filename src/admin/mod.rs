@@ -6,6 +6,7 @@
 //! it is: the storage thread's heartbeat tells.
 
 mod cache;
+mod explain;
 mod gathered;
 mod health;
 mod metrics;
@@ -49,6 +50,7 @@ enum Run {
     Clear,
     Remove,
     Expire,
+    Explain,
     Options,
 }
 
@@ -58,6 +60,7 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint::new("/readyz", Method::Get, Who::Anyone, Run::Ready),
     Endpoint::new("/metrics", Method::Get, Who::Scraper, Run::Metrics),
     Endpoint::new("/cache/stats", Method::Get, Who::Anyone, Run::Stats),
+    Endpoint::new("/cache/explain", Method::Get, Who::Operator, Run::Explain),
     Endpoint::new("/cache/clear", Method::Post, Who::Operator, Run::Clear),
     Endpoint::new("/cache/entries", Method::Delete, Who::Operator, Run::Remove),
     Endpoint::new("/cache/expire", Method::Post, Who::Operator, Run::Expire),
@@ -144,6 +147,7 @@ async fn answer(core: &Rc<Core>, task: &Task, run: Run) -> Result<Answered, Refu
         Run::Clear => cache::clear(core).await,
         Run::Remove => cache::remove(core, task).await,
         Run::Expire => cache::expire(core, task).await,
+        Run::Explain => explain::explain(core, task).await,
         Run::Options => Ok(Answered::options()),
     }
 }

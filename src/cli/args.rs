@@ -76,6 +76,22 @@ pub(super) enum Command {
     /// Write, show or explain configurations.
     #[command(subcommand, arg_required_else_help = false)]
     Config(ConfigCommand),
+    /// Ask the running daemon what it would do with a request, and why.
+    ///
+    /// Prints the canonical key, what is stored under it and where, its age and lifetime, and the
+    /// decision. Reads the configuration to find the daemon; the upstream is not contacted.
+    Explain {
+        /// Path and query, with or without the API prefix, such as "/v1/items?page=2".
+        target: String,
+        /// The method.
+        #[arg(long, short = 'X', default_value = "GET")]
+        method: String,
+        /// A request field, such as "Accept-Language: en"; may be repeated.
+        #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        #[command(flatten)]
+        choices: Choices,
+    },
     /// Start an example API and the proxy in front of it, with calls to try.
     Demo {
         /// Port to listen on.

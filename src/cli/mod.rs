@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod configure;
 mod demo;
+mod explain;
 pub mod load;
 mod run;
 
@@ -46,6 +47,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             configure::show(&Loader::new(choices), style)
         }
         Command::Config(ConfigCommand::Fields) => configure::fields(),
+        Command::Explain { target, method, header, choices } => {
+            explain::explain(&Loader::new(choices), &explain::Asked { target, method, header })
+        }
         Command::Demo { port } => demo::demo(port),
     }
 }

@@ -11,7 +11,8 @@ use crate::base::{Mono, Wall};
 #[must_use]
 pub fn wall() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    // Not `as_millis`: that divides 128 bits.
+    Wall::from_millis(since.as_secs() * 1_000 + u64::from(since.subsec_millis()))
 }
 
 /// Monotonic time since this function's first call in the process, the same for all threads.
@@ -21,7 +22,7 @@ pub fn wall() -> Wall {
 pub fn mono() -> Mono {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();
-    Mono::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    Mono::from_nanos(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
 }
 
 #[cfg(test)]

@@ -75,12 +75,14 @@ impl Alone<'_> {
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
-        if let Some(stored) = &self.stored
-            && rescue::stale(core, self.inquiry, stored, fault, client).await
-        {
-            return;
+        let mut unused = None;
+        if let Some(stored) = &self.stored {
+            match rescue::stale(core, self.inquiry, stored, fault, client).await {
+                Ok(()) => return,
+                Err(reason) => unused = Some(reason),
+            }
         }
-        rescue::fault(core, self.inquiry, fault, client).await;
+        rescue::fault(core, self.inquiry, fault, unused, client).await;
     }
 
     async fn filled(

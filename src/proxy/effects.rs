@@ -83,8 +83,10 @@ pub async fn settle(
     before: &Ground,
     asked: &Asked,
 ) -> Option<Filling> {
-    let head = &asked.answer.head;
-    if !invalidates(&task.head.method, head.status) {
+    let (method, head) = (&task.head.method, &asked.answer.head);
+    // A POST whose answers are cached only reads, says the configuration: one that goes straight
+    // through (`no-store`, no canonical body) must not undo what the others stored.
+    if !invalidates(method, head.status) || upstream.policy.methods.contains(method) {
         return None;
     }
     let filling = get_of(core, task, upstream, asked);

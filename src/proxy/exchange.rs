@@ -5,8 +5,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::cache::key::Class;
-use crate::cache::{CacheStatus, Key, Reason, RequestFacts, json};
-use crate::http::accept;
+use crate::cache::{self, CacheStatus, Key, Reason, RequestFacts, json};
+use crate::http::{RequestHead, accept};
 use crate::proxy::body::{self, RequestBody};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
@@ -31,34 +31,79 @@ pub async fn exchange(core: &Rc<Core>, task: Task, client: &impl Downstream) {
 }
 
 async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstream) {
-    let upstream = core.plan().upstream(index);
-    let policy = core.plan().policy(upstream, task.head.path.as_bytes());
-    let facts = RequestFacts::parse(&task.head.method, &task.head.fields);
-    let class = Class::of(&task.head.method);
-    let lookup = facts.lookup(&policy).and(class.ok_or(Reason::MethodNotCached));
-    let body = match body::take(core, &task, lookup.is_ok(), client).await {
+    let prepared = Prepared::of(core, index, &task.head);
+    let body = match body::take(core, &task, prepared.lookup.is_ok(), client).await {
         Ok(body) => body,
         Err(BodyEnd::Gone) => return,
         Err(BodyEnd::Refused(refusal)) => {
             return rescue::refuse(core, &task, refusal, client).await;
         }
     };
-    let lookup = lookup.and_then(|class| key(core, upstream, class, &task, &body));
-    let primary = match lookup {
-        Ok(primary) => primary,
-        Err(reason) => {
-            let status = CacheStatus::forwarded(reason);
+    match prepared.inquiry(core, task, body) {
+        Ok(inquiry) => serve::serve(core, Rc::new(inquiry), client).await,
+        Err(other) => {
+            let NoInquiry { task, body, reason } = *other;
+            let (upstream, status) = (core.plan().upstream(index), CacheStatus::forwarded(reason));
             let pass = Pass { task: &task, upstream, body, status };
-            return pass::pass(core, pass, client).await;
+            pass::pass(core, pass, client).await;
         }
-    };
-    let codings = accept::codings(&task.head.fields);
-    let body = match body {
-        RequestBody::Whole(body) => body,
-        RequestBody::None | RequestBody::Streamed => Bytes::new(),
-    };
-    let inquiry = Inquiry { task, upstream: index, policy, facts, primary, codings, body };
-    serve::serve(core, Rc::new(inquiry), client).await;
+    }
+}
+
+/// What is known of a request before its body.
+pub struct Prepared {
+    upstream: u16,
+    policy: cache::Settings,
+    facts: RequestFacts,
+    /// The class of methods it is looked up under, or why it is not.
+    pub lookup: Result<Class, Reason>,
+}
+
+/// A request that the cache is not asked about.
+pub struct NoInquiry {
+    /// The request.
+    pub task: Task,
+    /// Its body.
+    pub body: RequestBody,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Prepared {
+    /// Reads a request's head.
+    #[must_use]
+    pub fn of(core: &Core, upstream: u16, head: &RequestHead) -> Self {
+        let policy = core.plan().policy(core.plan().upstream(upstream), head.path.as_bytes());
+        let facts = RequestFacts::parse(&head.method, &head.fields);
+        let class = Class::of(&head.method);
+        let lookup = facts.lookup(&policy).and(class.ok_or(Reason::MethodNotCached));
+        Self { upstream, policy, facts, lookup }
+    }
+
+    /// The inquiry, once the body is there.
+    ///
+    /// # Errors
+    /// [`NoInquiry`]: the request goes straight through.
+    pub fn inquiry(
+        self,
+        core: &Core,
+        task: Task,
+        body: RequestBody,
+    ) -> Result<Inquiry, Box<NoInquiry>> {
+        let Self { upstream, policy, facts, lookup } = self;
+        let of = core.plan().upstream(upstream);
+        let key = lookup.and_then(|class| key(core, of, class, &task.head, &body));
+        let primary = match key {
+            Ok(primary) => primary,
+            Err(reason) => return Err(Box::new(NoInquiry { task, body, reason })),
+        };
+        let codings = accept::codings(&task.head.fields);
+        let body = match body {
+            RequestBody::Whole(body) => body,
+            RequestBody::None | RequestBody::Streamed => Bytes::new(),
+        };
+        Ok(Inquiry { task, upstream, policy, facts, primary, codings, body })
+    }
 }
 
 /// The primary key, with a digest of the body where there is one.
@@ -66,10 +111,9 @@ fn key(
     core: &Core,
     upstream: &Upstream,
     class: Class,
-    task: &Task,
+    head: &RequestHead,
     body: &RequestBody,
 ) -> Result<Key, Reason> {
-    let head = &task.head;
     let digest = match body {
         RequestBody::Whole(body) => {
             let content_type = head.fields.get("Content-Type").unwrap_or_default();

@@ -99,9 +99,10 @@ async fn stream(
     if !incoming.shared && !watcher.leader {
         return Followed::Alone(uncacheable);
     }
-    // A variant's stream is for those whose request has its values; who shares the primary key
-    // can't know before the entry is there.
-    let varies = !watcher.leader && incoming.head.fields.contains("Vary");
+    // A variant's stream is for those whose request has its values, and not all may be had with
+    // Authorization; a follower can't know before the entry is there.
+    let choosy = incoming.head.fields.contains("Vary") || inquiry.facts.authorization;
+    let varies = !watcher.leader && choosy;
     let undecodable = incoming.gzip && !inquiry.codings.gzip.is_acceptable();
     let whole = varies || undecodable || inquiry.is_partial();
     if whole && incoming.reason.is_none() {
@@ -146,6 +147,9 @@ async fn landed(
         return Followed::Again;
     }
     let facts = entry.facts();
+    if inquiry.facts.authorization && !facts.shareable && !watcher.leader {
+        return Followed::Alone(CacheStatus::forwarded(Reason::Authorization));
+    }
     let usable = watcher.leader || facts.is_worth_waiting_for();
     if !usable {
         let why = if facts.no_cache { Reason::NoCache } else { Reason::Stale };

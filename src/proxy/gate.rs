@@ -63,24 +63,35 @@ pub fn check<'p>(core: &'p Core, asked: Asked<'p>, now: Mono) -> Gate<'p> {
     let Some(path) = plan.prefix.strip(asked.path) else {
         return Gate::Refused(Refusal::NotFound);
     };
-    if let Err(refusal) = method_allowed(asked.method, plan) {
-        return Gate::Refused(refusal);
-    }
-    if !plan.allowed.matches(path) {
-        return Gate::Refused(Refusal::EndpointNotAllowed);
-    }
-    let Some(resolved) = plan.settings.table.resolve(path) else {
-        return Gate::Refused(Refusal::NotFound);
+    let (upstream, path) = match route(plan, asked.method, path) {
+        Ok(routed) => routed,
+        Err(refusal) => return Gate::Refused(refusal),
     };
     let known = match known_key(plan, asked.key) {
         Ok(known) => known,
         Err(refusal) => return Gate::Refused(refusal),
     };
-    let upstream = plan.upstream(resolved.route.overrides);
     match admit(core, asked, known, now) {
-        Ok(standings) => Gate::Proxy { upstream, path: resolved.path, standings },
+        Ok(standings) => Gate::Proxy { upstream, path, standings },
         Err(refusal) => Gate::Refused(refusal),
     }
+}
+
+/// Where a request goes by its method and the path under the API prefix, whoever sends it.
+///
+/// # Errors
+/// Why it goes nowhere.
+pub fn route<'p>(
+    plan: &'p Plan,
+    method: &Method,
+    path: &'p [u8],
+) -> Result<(&'p Upstream, &'p [u8]), Refusal> {
+    method_allowed(method, plan)?;
+    if !plan.allowed.matches(path) {
+        return Err(Refusal::EndpointNotAllowed);
+    }
+    let resolved = plan.settings.table.resolve(path).ok_or(Refusal::NotFound)?;
+    Ok((plan.upstream(resolved.route.overrides), resolved.path))
 }
 
 /// Whether a path belongs to the operator endpoints, wherever the API is mounted.

@@ -40,6 +40,19 @@ pub enum Join<E> {
     Later,
 }
 
+/// What goes on for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Nothing.
+    None,
+    /// It is being fetched.
+    Flight,
+    /// Its answers could not be stored lately: requests go alone.
+    Solo,
+    /// The origin failed lately: what is stored is not renewed yet.
+    Waiting,
+}
+
 /// The duty to land a flight. Dropped unfinished, it lands the flight as failed.
 pub struct Lead<E> {
     hub: Arc<Hub<E>>,
@@ -122,6 +135,18 @@ impl<E> Hub<E> {
     #[must_use]
     pub fn live(&self, hash: u64, key: &[u8]) -> Option<Arc<E>> {
         self.stripe(hash).find(hash, key)?.live.upgrade()
+    }
+
+    /// What a join for this key would find beside an entry, without joining.
+    #[must_use]
+    pub fn peek(&self, hash: u64, key: &[u8], now: Mono) -> Traffic {
+        let stripe = self.stripe(hash);
+        match stripe.find(hash, key) {
+            Some(slot) if slot.flight.is_some() => Traffic::Flight,
+            Some(slot) if slot.retry_at > now => Traffic::Waiting,
+            Some(slot) if slot.solo_until > now => Traffic::Solo,
+            Some(_) | None => Traffic::None,
+        }
     }
 
     /// Makes an entry known that was fetched without a lead (a solo fetch that proved storable).

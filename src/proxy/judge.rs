@@ -3,6 +3,7 @@
 
 use crate::base::Wall;
 use crate::cache::{CacheStatus, Facts, Forward, Reason, Reuse, reuse};
+use crate::http::Method;
 use crate::proxy::inquiry::Inquiry;
 
 /// What to do with an entry that was found.
@@ -50,5 +51,15 @@ pub fn forwarded(unfit: Option<Reason>, index: bool) -> CacheStatus {
         Some(reason) => CacheStatus::forwarded(reason),
         None if index => CacheStatus::missed(Forward::VaryMiss),
         None => CacheStatus::missed(Forward::UriMiss),
+    }
+}
+
+/// Whether the request may share a fetch with others. A HEAD fetches no body; Authorization may
+/// bring what is for it alone, unless what is stored was for all.
+#[must_use]
+pub fn may_share(inquiry: &Inquiry, unfit: bool) -> bool {
+    match inquiry.task.head.method {
+        Method::Head => false,
+        _ => !inquiry.facts.authorization || unfit,
     }
 }

@@ -16,7 +16,7 @@
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
 //!
-//! `core` holds all state of a core, `inbox` carries messages between cores, `purge` makes keys
+//! `explain` says what would become of a request, by the same decisions. `core` holds all state of a core, `inbox` carries messages between cores, `purge` makes keys
 //! disappear from all of them, `journal` what disappeared lately.
 
 mod alone;
@@ -29,6 +29,7 @@ pub mod downstream;
 mod effects;
 pub mod error;
 mod exchange;
+pub mod explain;
 mod fetch;
 mod fill;
 pub mod flight;

@@ -12,17 +12,19 @@ use crate::proxy::error::{Fault, Problem, Refusal};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::request::Task;
 
-/// Sends the stale entry in place of an error, if the policy allows; says whether it did.
+/// Sends the stale entry in place of an error.
+///
+/// # Errors
+/// Why the policy does not allow it; then nothing was sent.
 pub async fn stale(
     core: &Core,
     inquiry: &Inquiry,
     entry: &Entry,
     fault: Fault,
     client: &impl Downstream,
-) -> bool {
+) -> Result<(), Reason> {
     let now = wall();
-    let allowed = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now);
-    let Ok(reason) = allowed else { return false };
+    let reason = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)?;
     let ttl = entry.facts().ttl(now);
     let status = match fault {
         Fault::Status(code) => CacheStatus {
@@ -35,20 +37,33 @@ pub async fn stale(
     };
     core.cells.inc(Counter::StaleServed);
     deliver::entry(core, inquiry, entry, status, client).await;
-    true
+    Ok(())
 }
 
-/// Sends the error that a fault of the origin becomes.
-pub async fn fault(core: &Core, inquiry: &Inquiry, fault: Fault, client: &impl Downstream) {
+/// Sends the error that a fault of the origin becomes; `unused` is why what is stored could not
+/// stand in for it.
+pub async fn fault(
+    core: &Core,
+    inquiry: &Inquiry,
+    fault: Fault,
+    unused: Option<Reason>,
+    client: &impl Downstream,
+) {
     let unreachable = !matches!(fault, Fault::NotAllowed | Fault::TooLarge | Fault::Internal);
     let fault = if inquiry.policy.offline && unreachable { Fault::OfflineNotCached } else { fault };
-    fail(core, &inquiry.task, fault, client).await;
+    let Some(reason) = unused else { return fail(core, &inquiry.task, fault, client).await };
+    let cache_status = format!("apiproxyd; fwd=stale; detail={}", reason.as_str());
+    problem(core, &inquiry.task, fault.problem(), Some(&cache_status), client).await;
 }
 
 /// Sends the error that a fault becomes, for a request that the cache has nothing for.
 pub async fn fail(core: &Core, task: &Task, fault: Fault, client: &impl Downstream) {
     tracing::debug!(fault = fault.as_str(), id = task.id.as_str(), "no answer from the upstream");
-    let cache_status = format!("apiproxyd; fwd=miss; detail={}", fault.as_str());
+    let detail = match fault {
+        Fault::Truncated => Reason::Incomplete.as_str(),
+        other => other.as_str(),
+    };
+    let cache_status = format!("apiproxyd; fwd=miss; detail={detail}");
     problem(core, task, fault.problem(), Some(&cache_status), client).await;
 }
 

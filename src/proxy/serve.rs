@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
-use crate::http::Method;
 use crate::metrics::Counter;
 use crate::net::{mono, wall};
 use crate::proxy::alone::Alone;
@@ -20,7 +19,7 @@ use crate::proxy::fill::{self, Ground};
 use crate::proxy::follow::{self, Followed, Watcher};
 use crate::proxy::hub::{Join, Lead};
 use crate::proxy::inquiry::Inquiry;
-use crate::proxy::judge::{Verdict, forwarded, judge};
+use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
 use crate::proxy::rescue;
 use crate::proxy::variant;
 use crate::store::GetOutcome;
@@ -77,11 +76,8 @@ impl Search {
             return round;
         }
         let key = self.key();
-        if self.inquiry.facts.authorization && self.unfit.is_none() {
-            return self.authorised(&key, client).await;
-        }
-        if self.inquiry.task.head.method == Method::Head {
-            return self.head(&key, client).await;
+        if !may_share(&self.inquiry, self.unfit.is_some()) {
+            return self.unshared(&key, client).await;
         }
         let unfit = self.unfit.as_ref().map(|it| &it.0);
         match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
@@ -197,19 +193,8 @@ impl Search {
         answered.unwrap_or(Round::Again)
     }
 
-    /// A request with Authorization never shares a fetch: what it brings may be for it alone.
-    async fn authorised(&mut self, key: &Key, client: &impl Downstream) -> Round {
-        if let Some(entry) = self.core.shared.hub.live(key.hash(), key.bytes()) {
-            return self.found(entry, client).await;
-        }
-        match self.second_tier(key).await {
-            Some(entry) => self.found_stored(entry, client).await,
-            None => self.forward(Round::Alone(self.status(Shared::No)), client).await,
-        }
-    }
-
-    /// HEAD is answered from a stored GET, but never fetches one.
-    async fn head(&mut self, key: &Key, client: &impl Downstream) -> Round {
+    /// Answers from any tier, or asks the origin for this client alone.
+    async fn unshared(&mut self, key: &Key, client: &impl Downstream) -> Round {
         let live = self.core.shared.hub.live(key.hash(), key.bytes());
         if let Some(entry) = live.and_then(|it| self.unless_unfit(it)) {
             return self.found(entry, client).await;
@@ -239,7 +224,7 @@ impl Search {
     async fn later(&mut self, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
         let fault = Fault::Status(503);
-        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await.is_ok() {
             return Round::Answered;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
@@ -301,10 +286,12 @@ impl Search {
             Followed::Alone(status) => Round::Alone(status),
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
-                if let Some(stale) = stale
-                    && rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await
-                {
-                    return Round::Answered;
+                let mut unused = None;
+                if let Some(stale) = stale {
+                    match rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+                        Ok(()) => return Round::Answered,
+                        Err(reason) => unused = Some(reason),
+                    }
                 }
                 // The origin's own error is what this client must get; and the part it asked for
                 // may be small where the whole is too large.
@@ -312,7 +299,7 @@ impl Search {
                 if part || matches!(fault, Fault::Status(_)) {
                     return Round::Alone(self.status(Shared::No));
                 }
-                rescue::fault(&self.core, &self.inquiry, fault, client).await;
+                rescue::fault(&self.core, &self.inquiry, fault, unused, client).await;
                 Round::Answered
             }
         }

@@ -51,7 +51,16 @@ pub struct Watch {
     watched: RefCell<Vec<Option<Rc<Watched>>>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
-    spans: Spans,
+    ticks: Ticks,
+}
+
+/// The spans in ticks, divided once: a phase is entered several times for each request.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    fresh: u64,
+    parked: u64,
+    read: u64,
+    write: u64,
 }
 
 /// How long each phase may last.
@@ -81,7 +90,13 @@ impl Watch {
             watched: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),
-            spans,
+            ticks: Ticks {
+                fresh: ticks(FRESH_SPAN.min(spans.idle)),
+                // The fresh span has passed by then.
+                parked: ticks(spans.idle.saturating_sub(FRESH_SPAN)),
+                read: ticks(spans.read),
+                write: ticks(spans.write),
+            },
         })
     }
 
@@ -168,10 +183,6 @@ impl Watch {
         }
     }
 
-    fn ticks(span: Duration) -> u64 {
-        // One more than fits: a phase may begin just before a tick.
-        (span.as_millis() / TICK.as_millis()) as u64 + 1
-    }
 }
 
 impl Watched {
@@ -203,7 +214,7 @@ impl Watched {
     fn on_write_deadline(&self, now: u64, watch: &Watch) {
         let sent = self.stream.bytes_sent();
         if sent > self.sent_mark.replace(sent) {
-            self.write_deadline.set(now + Watch::ticks(watch.spans.write));
+            self.write_deadline.set(now.saturating_add(watch.ticks.write));
         } else {
             self.write_deadline.set(u64::MAX);
             self.expired.set(true);
@@ -240,15 +251,14 @@ impl Place {
 
     /// Notes what begins now; the phase's time starts.
     pub fn enter(&self, phase: Phase) {
-        let spans = &self.watch.spans;
+        let ticks = &self.watch.ticks;
         let span = match phase {
-            Phase::Fresh => Some(FRESH_SPAN.min(spans.idle)),
-            // The fresh span has passed already.
-            Phase::Parked => Some(spans.idle.saturating_sub(FRESH_SPAN)),
-            Phase::Head | Phase::Body => Some(spans.read),
-            Phase::Quiet => None,
+            Phase::Fresh => ticks.fresh,
+            Phase::Parked => ticks.parked,
+            Phase::Head | Phase::Body => ticks.read,
+            Phase::Quiet => u64::MAX,
         };
-        let deadline = span.map_or(u64::MAX, |it| self.watch.now.get() + Watch::ticks(it));
+        let deadline = self.watch.now.get().saturating_add(span);
         self.watched.phase.set(phase);
         self.watched.deadline.set(deadline);
     }
@@ -256,7 +266,7 @@ impl Place {
     /// Notes that a write begins.
     pub fn write_begins(&self) {
         self.watched.sent_mark.set(self.watched.stream.bytes_sent());
-        let deadline = self.watch.now.get() + Watch::ticks(self.watch.spans.write);
+        let deadline = self.watch.now.get().saturating_add(self.watch.ticks.write);
         self.watched.write_deadline.set(deadline);
     }
 
@@ -278,6 +288,11 @@ impl Drop for Place {
         self.watch.watched.borrow_mut()[self.index] = None;
         self.watch.free.borrow_mut().push(self.index);
     }
+}
+
+/// One more than fits: a phase may begin just before a tick.
+fn ticks(span: Duration) -> u64 {
+    u64::try_from(span.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// How often deadlines are looked at: the most by which they are late.
