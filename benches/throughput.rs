@@ -18,6 +18,8 @@
 
 #[path = "throughput/floor.rs"]
 mod floor;
+#[path = "throughput/idle.rs"]
+mod idle;
 #[path = "throughput/load.rs"]
 mod load;
 #[path = "throughput/origin.rs"]
@@ -29,6 +31,7 @@ mod report;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use apiproxyd::net::runtime::{Driver, allowed_cpus, pin_to};
@@ -61,7 +64,8 @@ fn main() {
         .collect();
     report::print(&rows, bench.checksum);
     if options.measuring {
-        report::write(&rows, driver());
+        let idle_bytes = options.wants("idle").then(|| bench.idle_bytes());
+        report::write(&rows, idle_bytes, driver());
     }
 }
 
@@ -141,8 +145,8 @@ struct Bench {
     servers: HashMap<bool, Process>,
     floors: HashMap<usize, Process>,
     checksum: u64,
-    _origin: origin::Origin,
-    _home: tempfile::TempDir,
+    origin: origin::Origin,
+    home: tempfile::TempDir,
 }
 
 impl Bench {
@@ -157,10 +161,9 @@ impl Bench {
             (memory, process::server(origin.addr(), cpus[0], memory, &file, driver_word()))
         });
         let servers = HashMap::from(servers);
-        let mut bench =
-            Self { servers, floors: HashMap::new(), checksum: 0, _origin: origin, _home: home };
+        let mut bench = Self { servers, floors: HashMap::new(), checksum: 0, origin, home };
         for body_bytes in [KIB, 64 * KIB] {
-            let file = bench._home.path().join(format!("canned-{body_bytes}"));
+            let file = bench.home.path().join(format!("canned-{body_bytes}"));
             std::fs::write(&file, bench.hit(body_bytes)).unwrap();
             let floor = process::floor(&file, cpus[0], driver_word());
             bench.floors.insert(body_bytes, floor);
@@ -176,11 +179,19 @@ impl Bench {
                 let target = format!("/api/keep/{body_bytes}/{number}");
                 load::once(server.addr, &target);
                 hit = load::once(server.addr, &target);
+                let head = String::from_utf8_lossy(&hit[..hit.len().min(KIB)]);
+                assert!(head.contains("X-Cache: HIT"), "not a hit: {head}");
             }
         }
-        let head = String::from_utf8_lossy(&hit[..hit.len().min(KIB)]).into_owned();
-        assert!(head.contains("X-Cache: HIT"), "not a hit: {head}");
         hit
+    }
+
+    /// Resident memory for each idle connection, of a server of its own.
+    fn idle_bytes(&self) -> f64 {
+        let cpu = allowed_cpus().unwrap()[0];
+        let file = self.home.path().join("idle");
+        let server = process::server(self.origin.addr(), cpu, true, &file, driver_word());
+        idle::bytes_per_connection(&server, 6)
     }
 
     /// The floor in the shape of a scenario.
@@ -207,7 +218,13 @@ fn measure(
     round: usize,
 ) -> (Sample, u64) {
     let addr = server.addr;
-    let request = move |number| load::request(addr, &scenario.target(round, number));
+    let make = move |number| load::request(addr, &scenario.target(round, number));
+    // Made beforehand where they repeat: the client must stay cheaper than the server.
+    let kept: Rc<[Vec<u8>]> = (0..KEPT_TARGETS).map(make).collect();
+    let request = move |number: u64, output: &mut Vec<u8>| match scenario.kind {
+        Kind::Miss => output.extend_from_slice(&make(number)),
+        _ => output.extend_from_slice(&kept[(number % KEPT_TARGETS) as usize]),
+    };
     let mut load = Load {
         addr,
         connections: scenario.connections,
@@ -219,7 +236,7 @@ fn measure(
         driver: driver(),
     };
     // Later requests go on counting, so that a miss stays one.
-    load.first = load.run(request).requests;
+    load.first = load.run(request.clone()).requests;
     load.span = options.span;
     load.requests_max = options.requests_max.min(scenario.requests_max());
     let before = server.core_cpu();

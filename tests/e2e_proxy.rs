@@ -400,11 +400,12 @@ fn rate_limit_admits_exactly_the_burst() {
         .with("security.rate_limit_per_ip", 1)
         .with("security.rate_limit_burst", 10);
     let proxy = setup.start();
-    let mut clients = support::load::connect_all(proxy.addr(), 100);
-    support::load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
+    let mut clients = support::load::connect_all(proxy.addr(), 500);
+    let four = request("GET", "/api/v1/x", &[], "").repeat(4);
+    support::load::send_all(&mut clients, &four);
     let mut admitted = 0;
-    for client in &mut clients {
-        let response = client.read("GET");
+    for number in 0..2000 {
+        let response = clients[number / 4].read("GET");
         if response.status == 200 {
             admitted += 1;
             continue;

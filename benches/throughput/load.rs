@@ -44,6 +44,9 @@ pub struct Outcome {
     pub checksum: u64,
 }
 
+/// Appends the bytes of a request, from its number.
+type Request = dyn Fn(u64, &mut Vec<u8>);
+
 struct Progress {
     next: u64,
     end: u64,
@@ -52,8 +55,8 @@ struct Progress {
 }
 
 impl Load {
-    /// Runs it; `request` makes the bytes of a request from its number.
-    pub fn run(&self, request: impl Fn(u64) -> Vec<u8> + 'static) -> Outcome {
+    /// Runs it; `request` appends the bytes of a request, from its number.
+    pub fn run(&self, request: impl Fn(u64, &mut Vec<u8>) + 'static) -> Outcome {
         let mut runtime = Runtime::build(self.driver, ENTRIES_DEFAULT).unwrap();
         runtime.block_on(async {
             let streams = self.connect().await;
@@ -64,7 +67,7 @@ impl Load {
                 deadline: start + self.span,
                 outcome: Outcome::default(),
             }));
-            let request: Rc<dyn Fn(u64) -> Vec<u8>> = Rc::new(request);
+            let request: Rc<Request> = Rc::new(request);
             let connections = streams.into_iter().map(|stream| Connection {
                 stream,
                 depth: self.depth,
@@ -98,7 +101,7 @@ struct Connection {
     depth: usize,
     reader: Reader,
     progress: Rc<RefCell<Progress>>,
-    request: Rc<dyn Fn(u64) -> Vec<u8>>,
+    request: Rc<Request>,
 }
 
 impl Connection {
@@ -112,7 +115,7 @@ impl Connection {
             }
             output.clear();
             for number in batch.clone() {
-                output.extend_from_slice(&(self.request)(number));
+                (self.request)(number, &mut output);
             }
             let (written, full) = self.stream.write_all(output).await;
             written.expect("the server takes no more");

@@ -73,6 +73,13 @@ fn apiproxyd_cpus() -> nix::sched::CpuSet {
 }
 
 impl Process {
+    /// Resident memory.
+    pub fn rss_bytes(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap().unwrap() as u64
+    }
+
     /// CPU time, user and system, of the threads named `core-N`.
     ///
     /// The scheduler's own account in nanoseconds, where the kernel keeps it; else the ticks of

@@ -104,7 +104,10 @@ pub fn print(rows: &[Row], checksum: u64) {
 }
 
 /// The table as JSON: `target/throughput.json`.
-pub fn write(rows: &[Row], driver: Driver) {
+pub fn write(rows: &[Row], idle_bytes: Option<f64>, driver: Driver) {
+    if let Some(bytes) = idle_bytes {
+        println!("idle keep-alive connection: {bytes:.0} bytes of resident memory");
+    }
     let scenarios: Vec<_> = rows
         .iter()
         .map(|Row { name, median: it, ratio }| {
@@ -125,6 +128,7 @@ pub fn write(rows: &[Row], driver: Driver) {
     let report = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "driver": format!("{driver:?}"),
+        "idle_connection_bytes": idle_bytes,
         "scenarios": scenarios,
     });
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("throughput.json");
