@@ -84,7 +84,8 @@ impl Leave {
     }
 }
 
-/// Asks an origin, up to the head of its answer. `hint` is told each interim answer that is for the client.
+/// Asks an origin, up to the head of its answer. `hint` is told each interim answer that is for
+/// the client.
 pub async fn ask(
     core: &Rc<Core>,
     question: &Question<'_>,
