@@ -215,7 +215,8 @@ fn fetch_is_stored_unless_its_own_key_was_purged_meanwhile() {
     }
 }
 
-/// The clock was set back since it was stored: how old it is, nobody knows (RFC 9111 section 4.2.3).
+/// The clock was set back since it was stored: nobody knows how old it is (RFC 9111 section
+/// 4.2.3).
 #[test]
 fn answer_from_the_future_is_not_used_without_asking() {
     let origin = origin_of(vec![kept(HOUR)]);

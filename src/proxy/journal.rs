@@ -4,7 +4,7 @@
 //! afterwards whether one of those since concerned its key: then what it holds must not be shown.
 //! Purges of other keys don't hinder it, so that an API with many writes is cached all the same.
 //!
-//! The last [`PURGES_MAX`] purges are remembered; who was under way for longer than that counts
+//! A few thousand purges are remembered; who was under way for longer than that counts
 //! as purged, which costs one more fetch and is never wrong.
 //!
 //! Cost: one atomic load where nothing was purged meanwhile, else a lock and a look at each purge

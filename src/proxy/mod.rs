@@ -16,8 +16,9 @@
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
 //!
-//! `explain` says what would become of a request, by the same decisions. `core` holds all state of a core, `inbox` carries messages between cores, `purge` makes keys
-//! disappear from all of them, `journal` what disappeared lately.
+//! `explain` says what would become of a request, by the same decisions. `core` holds all state of
+//! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
+//! `journal` knows what disappeared lately.
 
 mod alone;
 mod answer;

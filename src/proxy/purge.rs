@@ -2,8 +2,8 @@
 //! answer that says so.
 //!
 //! The order is what makes it sound. The journal notes the purge first, so that nothing of it that
-//! was looked up or fetched before can be shown after. Then the hub forgets and dooms its flights, the cores
-//! drop their entries and confirm, and the second tier commits.
+//! was looked up or fetched before can be shown after. Then the hub forgets and dooms its flights,
+//! the cores drop their entries and confirm, and the second tier commits.
 
 use std::borrow::Cow;
 use std::rc::Rc;
