@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
 use crate::http::Fields;
-use crate::net::wall;
 use crate::proxy::core::Core;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
@@ -138,7 +137,8 @@ async fn landed(
         Outcome::Failed(Fault::Abandoned, _) if !watcher.leader => return Followed::Again,
         Outcome::Failed(fault, stale) => return Followed::Failed(fault, stale),
     };
-    if let Kind::VaryIndex(_) = entry.kind() {
+    // Found, not fetched: whether it will do is for each request to judge.
+    if how == How::Stored || matches!(entry.kind(), Kind::VaryIndex(_)) {
         return Followed::Again;
     }
     let other = watcher.expected.as_ref().is_some_and(|it| it != entry.key());
@@ -155,7 +155,7 @@ async fn landed(
         return Followed::Alone(CacheStatus::forwarded(why));
     }
     let status = match how {
-        How::Stored => CacheStatus::hit(facts.ttl(wall())),
+        How::Stored => return Followed::Again,
         How::Fetched => {
             CacheStatus { stored: !status.collapsed, fwd_status: Some(entry.status()), ..status }
         }

@@ -1,18 +1,23 @@
 //! Making stored responses disappear: from every core, the hub and the second tier, before the
 //! answer that says so.
 //!
-//! The order is what makes it sound. The journal notes the purge first, so that nothing of it that
-//! was looked up or fetched before can be shown after. Then the hub forgets and dooms its flights,
-//! the cores drop their entries and confirm, and the second tier commits.
+//! The order is what makes it sound. First the journal notes the purge and the hub dooms its
+//! flights, so that nothing that is under way puts an old row back; the cores drop their entries.
+//! Then the second tier commits. Then all of memory once more: somebody may have read the old row
+//! from the second tier before it was gone, and his mark in the journal is older than this.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use monoio::time::timeout;
 
 use crate::cache::Key;
 use crate::cache::key::{Class, Parts, path_of};
 use crate::metrics::Counter;
-use crate::proxy::core::Core;
+use crate::proxy::core::{Core, Shared};
 use crate::proxy::inbox::{CoreMessage, KeyFilter};
 use crate::proxy::keyed::{Keyed, keyed_query};
 use crate::proxy::plan::{Plan, Upstream};
@@ -23,14 +28,87 @@ use crate::store::{Effect, Purge, Selection, Unavailable};
 /// # Errors
 /// Why the second tier has not confirmed yet. It hides its rows all the same and goes on trying.
 pub async fn clear(core: &Core) -> Result<u64, Unavailable> {
-    begin(core, Arc::new(|_| true));
-    core.shared.hub.purge_where(|_| true);
     let entries = core.shared.ledger.entries();
-    core.tell_all(CoreMessage::Clear).await;
-    match &core.store {
-        Some(store) => store.clear().await,
-        None => Ok(entries),
+    let order = Order { matches: Arc::new(|_| true), message: CoreMessage::Clear, key: None };
+    order
+        .everywhere(core, async {
+            match &core.store {
+                Some(store) => confirmed(store.clear()).await,
+                None => Ok(entries),
+            }
+        })
+        .await
+}
+
+/// A purge on its way through the tiers.
+struct Order {
+    matches: KeyFilter,
+    message: CoreMessage,
+    /// The one key concerned, where it is only one: the hub need not be walked then.
+    key: Option<(u64, Vec<u8>)>,
+}
+
+impl Order {
+    fn of_keys(matches: KeyFilter) -> Self {
+        Self { message: CoreMessage::DropWhere(Arc::clone(&matches)), matches, key: None }
     }
+
+    /// Memory, second tier, memory again: see the head of this file.
+    async fn everywhere<T>(self, core: &Core, second_tier: impl Future<Output = T>) -> T {
+        core.cells.inc(Counter::Purges);
+        self.from_memory(core).await;
+        let result = second_tier.await;
+        self.from_memory(core).await;
+        result
+    }
+
+    async fn from_memory(&self, core: &Core) {
+        let shared = &core.shared;
+        shared.journal.record(Arc::clone(&self.matches));
+        match &self.key {
+            Some((hash, key)) => shared.hub.purge(*hash, key),
+            None => shared.hub.purge_where(|key| (self.matches)(key)),
+        }
+        core.tell_all(self.message.clone()).await;
+    }
+}
+
+/// Waits for the second tier's word, but not for ever: a hung database must not hang an answer.
+async fn confirmed(
+    purged: impl Future<Output = Result<u64, Unavailable>>,
+) -> Result<u64, Unavailable> {
+    timeout(CONFIRM_SPAN, purged).await.unwrap_or(Err(Unavailable::Timeout))
+}
+
+/// Forgets what another instance has purged in the store they share.
+pub fn remote(shared: &Shared, purge: &Purge) {
+    let matches = match &purge.selection {
+        Selection::Path(path) => row_matcher(shared, path, |row, path| row == path),
+        Selection::Prefix(prefix) => row_matcher(shared, prefix, |row, path| row.starts_with(path)),
+        // Digests name keys that this instance can't recognise: rare, so forget everything.
+        Selection::All | Selection::Digests(_) => Arc::new(|_: &[u8]| true) as KeyFilter,
+    };
+    shared.journal.record(Arc::clone(&matches));
+    shared.hub.purge_where(|key| matches(key));
+    for inbox in &shared.inboxes {
+        inbox.send(CoreMessage::DropWhere(Arc::clone(&matches)), None);
+    }
+}
+
+/// The keys whose row path satisfies `is`.
+fn row_matcher(shared: &Shared, text: &Arc<str>, is: fn(&str, &str) -> bool) -> KeyFilter {
+    let origins = shared.plan.settings.upstreams.iter().map(|it| it.upstream.to_string());
+    let (origins, text) = (origins.collect::<Vec<_>>(), Arc::clone(text));
+    Arc::new(move |key| {
+        let Some(parts) = Parts::parse(key) else { return false };
+        let Some(origin) = origins.get(usize::from(parts.upstream)) else { return false };
+        let mut row = format!("{origin} {}", String::from_utf8_lossy(parts.path));
+        if let Some(query) = parts.query {
+            row.push('?');
+            row.push_str(&String::from_utf8_lossy(query));
+        }
+        is(&row, &text)
+    })
 }
 
 /// What a purge by path concerns.
@@ -47,11 +125,8 @@ pub enum Scope {
 /// # Errors
 /// As [`clear`].
 pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
-    let matches = matcher(scope.clone());
-    begin(core, Arc::clone(&matches));
-    core.shared.hub.purge_where(|key| matches(key));
-    core.tell_all(CoreMessage::DropWhere(matches)).await;
-    second_tier(core, &scope, Effect::Remove).await
+    let order = Order::of_keys(matcher(scope.clone()));
+    order.everywhere(core, second_tier(core, &scope, Effect::Remove)).await
 }
 
 /// Makes a path or a subtree stale: it is validated before it is used again.
@@ -59,52 +134,49 @@ pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 /// # Errors
 /// As [`clear`].
 pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
-    let matches = matcher(scope.clone());
-    begin(core, Arc::clone(&matches));
-    core.shared.hub.purge_where(|key| matches(key));
     // Dropped from memory, they come back from the second tier, marked.
-    core.tell_all(CoreMessage::DropWhere(matches)).await;
-    second_tier(core, &scope, Effect::Expire).await
+    let order = Order::of_keys(matcher(scope.clone()));
+    order.everywhere(core, second_tier(core, &scope, Effect::Expire)).await
 }
 
 /// An unsafe method changed this resource (RFC 9111 section 4.4): forgets what is stored for it,
 /// whoever it was stored for.
 pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) {
     let row = row_path(core.plan(), upstream, path, query);
-    let matches = of_resource(core, upstream, path, query);
-    begin(core, Arc::clone(&matches));
-    if is_partitioned(core, upstream) {
-        core.shared.hub.purge_where(|key| matches(key));
-        core.tell_all(CoreMessage::DropWhere(matches)).await;
-    } else {
+    let mut order = Order::of_keys(of_resource(core, upstream, path, query));
+    if !is_partitioned(core, upstream) {
         let mut key = Vec::new();
         let (path, query) = (path.as_bytes(), query.map(str::as_bytes));
         let keyed = Keyed { class: Class::Read, path, query, api_key: None, body: None };
         keyed.write(core.plan(), upstream, &mut key);
         let hash = core.shared.seed.hash(&key);
-        core.shared.hub.purge(hash, &key);
-        core.tell_all(CoreMessage::Drop { hash, key: key.into() }).await;
+        order.message = CoreMessage::Drop { hash, key: key.as_slice().into() };
+        order.key = Some((hash, key));
     }
-    if let Some(store) = &core.store {
-        let selection = Selection::Path(row.into());
-        if let Err(reason) = store.purge(Purge { selection, effect: Effect::Remove }).await {
-            tracing::warn!(
-                reason = reason.as_str(),
-                "the second tier has not confirmed an invalidation"
-            );
-        }
-    }
+    order.everywhere(core, from_store(core, Selection::Path(row.into()))).await;
 }
 
 /// Forgets one key.
 pub async fn forget(core: &Rc<Core>, upstream: &Upstream, key: &Key) {
-    let hash = key.hash();
-    core.shared.hub.purge(hash, key.bytes());
     let digest = key.digest(&upstream.name());
-    core.tell_all(CoreMessage::Drop { hash, key: key.bytes().into() }).await;
-    if let Some(store) = &core.store {
-        let selection = Selection::Digests([digest].into());
-        let _ = store.purge(Purge { selection, effect: Effect::Remove }).await;
+    let (hash, bytes) = (key.hash(), key.bytes().to_vec());
+    let own: KeyFilter = {
+        let bytes = bytes.clone();
+        Arc::new(move |key| key == bytes)
+    };
+    let order = Order {
+        matches: own,
+        message: CoreMessage::Drop { hash, key: bytes.as_slice().into() },
+        key: Some((hash, bytes)),
+    };
+    order.everywhere(core, from_store(core, Selection::Digests([digest].into()))).await;
+}
+
+async fn from_store(core: &Core, selection: Selection) {
+    let Some(store) = &core.store else { return };
+    let purge = Purge { selection, effect: Effect::Remove };
+    if let Err(reason) = confirmed(store.purge(purge)).await {
+        tracing::warn!(reason = reason.as_str(), "the second tier has not confirmed a purge");
     }
 }
 
@@ -128,11 +200,6 @@ fn of_resource(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>
             parts.upstream == origin && parts.path == path && parts.query == query.as_deref()
         })
     })
-}
-
-fn begin(core: &Core, matches: KeyFilter) {
-    core.cells.inc(Counter::Purges);
-    core.shared.journal.record(matches);
 }
 
 /// Whether one resource can stand under several keys that only a scan finds.
@@ -170,8 +237,11 @@ async fn second_tier(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, 
             }
         };
         for selection in selections {
-            rows += store.purge(Purge { selection, effect }).await?;
+            rows += confirmed(store.purge(Purge { selection, effect })).await?;
         }
     }
     Ok(rows)
 }
+
+/// How long an answer waits for the second tier to confirm a purge.
+const CONFIRM_SPAN: Duration = Duration::from_secs(10);

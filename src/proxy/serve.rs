@@ -223,8 +223,8 @@ impl Search {
     /// The origin failed lately: the stale entry without another attempt, if it may.
     async fn later(&mut self, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
-        let fault = Fault::Status(503);
-        if rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await.is_ok() {
+        // The origin is not asked this time: no status of its can be told.
+        if rescue::stale(&self.core, &self.inquiry, &stale, Fault::Dial, client).await.is_ok() {
             return Round::Answered;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
@@ -246,7 +246,11 @@ impl Search {
                 return judged.unwrap_or(Round::Again);
             };
             self.core.cells.inc(Counter::L2Hits);
+            // Shown, so that the next round asks the hub with it: it may know that the origin
+            // failed lately and is not to be asked for this again yet.
+            fill::promote_stored(&self.core, &self.inquiry, lead, &ground, &entry);
             self.unfit = Some((entry, reason));
+            return Round::Again;
         }
         if self.inquiry.facts.control.only_if_cached {
             return self.forward(Round::Again, client).await;

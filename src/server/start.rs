@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,7 +21,7 @@ use crate::net::{Resolver, listen, resolver, runtime, tls};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
 use crate::proxy::origin::Permits;
-use crate::proxy::{Plan, Shared};
+use crate::proxy::{Plan, Shared, purge};
 use crate::route::Scheme;
 use crate::store::{self, StoreHandle};
 
@@ -68,7 +68,9 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let wanted = wanted_address(&settings)?;
     let listeners = listen::bind(wanted, count)
         .map_err(|error| StartError::Machine(format!("cannot listen on {error}")))?;
-    let store = open_store(&settings)?;
+    // The store's threads start before there is anything to purge from.
+    let memory: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+    let store = open_store(&settings, Arc::clone(&memory))?;
     let settings_of_resolver =
         resolver::Settings { ttl: settings.client.resolve_ttl, ..resolver::Settings::default() };
     let resolver = Resolver::start(settings_of_resolver)
@@ -94,8 +96,10 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         driver: OnceLock::new(),
         plan: Plan::new(settings),
     };
+    let shared = Arc::new(shared);
+    let _ = memory.set(Arc::downgrade(&shared));
     Ok(Started {
-        shared: Arc::new(shared),
+        shared,
         address: listeners.address,
         listeners: Mutex::new(listeners.sockets),
         cpus,
@@ -265,7 +269,11 @@ fn wanted_address(settings: &Settings) -> Result<SocketAddr, StartError> {
     })
 }
 
-fn open_store(settings: &Settings) -> Result<Option<StoreHandle>, StartError> {
+/// Opens the second tier; what other instances purge there is forgotten in `memory` too.
+fn open_store(
+    settings: &Settings,
+    memory: Arc<OnceLock<Weak<Shared>>>,
+) -> Result<Option<StoreHandle>, StartError> {
     let cache = &settings.cache;
     let backend = match cache.backend {
         Backend::None => return Ok(None),
@@ -284,7 +292,12 @@ fn open_store(settings: &Settings) -> Result<Option<StoreHandle>, StartError> {
         queue_depth: cache.queue_depth,
         ..store::Settings::default()
     };
-    let opened = StoreHandle::open(&settings);
+    let on_remote = move |purge: &store::Purge| {
+        if let Some(shared) = memory.get().and_then(Weak::upgrade) {
+            purge::remote(&shared, purge);
+        }
+    };
+    let opened = StoreHandle::open_with(&settings, Some(Box::new(on_remote)));
     opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
 }
 
