@@ -96,7 +96,7 @@ pub async fn settle(
     let start = journal.mark();
     let (path, query) = (&task.head.path, task.head.query.as_deref());
     purge::invalidate(core, upstream, path, query).await;
-    let mut purges = 1;
+    let mut purges = purge::NOTES;
     let authorities = [task.head.authority.as_str(), upstream.target.authority()];
     let target = Target { authorities: &authorities, path, query };
     for reference in invalidation_targets(&target, head) {
@@ -104,7 +104,7 @@ pub async fn settle(
         let query = reference.query.as_deref();
         let Some(query) = normal_query(query) else { continue };
         purge::invalidate(core, upstream, &path, query.as_deref()).await;
-        purges += 1;
+        purges += purge::NOTES;
     }
     let ground = Ground::new(core, None);
     // Somebody else's purge among ours: this answer may be older than what that one was about.

@@ -56,13 +56,13 @@ impl Order {
     /// Memory, second tier, memory again: see the head of this file.
     async fn everywhere<T>(self, core: &Core, second_tier: impl Future<Output = T>) -> T {
         core.cells.inc(Counter::Purges);
-        self.from_memory(core).await;
+        self.drop_from_memory(core).await;
         let result = second_tier.await;
-        self.from_memory(core).await;
+        self.drop_from_memory(core).await;
         result
     }
 
-    async fn from_memory(&self, core: &Core) {
+    async fn drop_from_memory(&self, core: &Core) {
         let shared = &core.shared;
         shared.journal.record(Arc::clone(&self.matches));
         match &self.key {
@@ -243,5 +243,7 @@ async fn second_tier(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, 
     Ok(rows)
 }
 
+/// What one purge leaves in the journal: a note before the second tier and one after it.
+pub const NOTES: u64 = 2;
 /// How long an answer waits for the second tier to confirm a purge.
 const CONFIRM_SPAN: Duration = Duration::from_secs(10);
