@@ -202,11 +202,16 @@ impl Core {
         pooled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
+    /// Whether the pool takes a buffer of that size.
+    #[must_use]
+    pub const fn takes_back(&self, buffer: &Vec<u8>) -> bool {
+        buffer.capacity() >= BUFFER_BYTES && buffer.capacity() <= BUFFER_BYTES * 2
+    }
+
     /// Gives a buffer back.
     pub fn recycle(&self, mut buffer: Vec<u8>) {
         let mut buffers = self.buffers.borrow_mut();
-        let fits = (BUFFER_BYTES..=BUFFER_BYTES * 2).contains(&buffer.capacity());
-        if fits && buffers.len() < BUFFERS_MAX {
+        if self.takes_back(&buffer) && buffers.len() < BUFFERS_MAX {
             buffer.clear();
             buffers.push(buffer);
         }

@@ -98,7 +98,12 @@ impl Door {
         core.cells.inc(Counter::ConnectionsAccepted);
         let cells = Arc::clone(&core.cells);
         let connection = async move {
-            if let Some(stream) = secured(&core, tcp, tls).await {
+            let stream = match tls {
+                None => Some(Stream::from(tcp)),
+                // Boxed: a handshake's state is large, and needed once.
+                Some(config) => Box::pin(secured(&core, tcp, config)).await,
+            };
+            if let Some(stream) = stream {
                 h1::Connection::new(core, &watch, stream, peer).run().await;
             }
         };
@@ -112,8 +117,7 @@ impl Door {
     }
 }
 
-async fn secured(core: &Core, tcp: Tcp, config: Option<Arc<ServerConfig>>) -> Option<Stream> {
-    let Some(config) = config else { return Some(Stream::from(tcp)) };
+async fn secured(core: &Core, tcp: Tcp, config: Arc<ServerConfig>) -> Option<Stream> {
     let span = core.plan().settings.server.read_timeout;
     let shaken = timeout(span, tls::accept(tcp, config)).await;
     match shaken {

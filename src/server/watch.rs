@@ -51,6 +51,8 @@ pub struct Watch {
     watched: RefCell<Vec<Option<Rc<Watched>>>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
+    /// Connections in [`Phase::Fresh`]: each holds a buffer.
+    fresh: Cell<usize>,
     spans: Spans,
 }
 
@@ -81,6 +83,7 @@ impl Watch {
             watched: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),
+            fresh: Cell::new(0),
             spans,
         })
     }
@@ -90,7 +93,7 @@ impl Watch {
     pub fn enter(self: &Rc<Self>, stream: Stream) -> Place {
         let watched = Rc::new(Watched {
             stream,
-            phase: Cell::new(Phase::Fresh),
+            phase: Cell::new(Phase::Quiet),
             deadline: Cell::new(u64::MAX),
             write_deadline: Cell::new(u64::MAX),
             sent_mark: Cell::new(0),
@@ -125,6 +128,13 @@ impl Watch {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether so many connections hold a buffer while they wait that the next one should park at
+    /// once: what idle connections cost must not depend on how many had a request lately.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.fresh.get() >= FRESH_MAX
     }
 
     /// Starts to drain: what waits between requests is closed now, the rest after its answer.
@@ -211,6 +221,11 @@ impl Watched {
         }
     }
 
+    /// Lets go of what earlier reads needed to be cancellable; none may be under way.
+    pub fn forget_reads(&self) {
+        self.canceller.replace(Canceller::new());
+    }
+
     /// Ends the read under way, if there is one, with `ECANCELED`; loses nothing.
     pub fn cancel_read(&self) {
         self.cancel();
@@ -254,8 +269,18 @@ impl Place {
             Phase::Quiet => None,
         };
         let deadline = span.map_or(u64::MAX, |it| self.watch.now.get() + Watch::ticks(it));
-        self.watched.phase.set(phase);
+        self.count(self.watched.phase.replace(phase), phase);
         self.watched.deadline.set(deadline);
+    }
+
+    fn count(&self, before: Phase, after: Phase) {
+        let fresh = &self.watch.fresh;
+        match (before, after) {
+            (Phase::Fresh, Phase::Fresh) => {}
+            (Phase::Fresh, _) => fresh.set(fresh.get() - 1),
+            (_, Phase::Fresh) => fresh.set(fresh.get() + 1),
+            _ => {}
+        }
     }
 
     /// Begins anew after a deadline that was answered.
@@ -286,6 +311,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.count(self.watched.phase.get(), Phase::Quiet);
         self.watch.watched.borrow_mut()[self.index] = None;
         self.watch.free.borrow_mut().push(self.index);
     }
@@ -293,6 +319,10 @@ impl Drop for Place {
 
 /// How often deadlines are looked at: the most by which they are late.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// Connections of a core that may wait with a buffer at the same time, 4 MiB of buffers. More busy
+/// connections than that pay one more operation for a request.
+const FRESH_MAX: usize = 256;
 
 /// How long a connection keeps its buffer after an answer, waiting for the next request.
 const FRESH_SPAN: Duration = Duration::from_millis(1_000);

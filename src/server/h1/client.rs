@@ -119,6 +119,9 @@ impl<'c> Client<'c> {
     /// Appends the head to the connection's output.
     fn push_head(&self, reply: &Reply) {
         let mut output = self.connection.output.borrow_mut();
+        if output.capacity() == 0 {
+            *output = self.connection.core.buffer();
+        }
         output.reserve(reply.fields.as_wire().len() + 256);
         write_status_line(&mut output, reply.status);
         output.extend_from_slice(reply.fields.as_wire());

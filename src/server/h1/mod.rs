@@ -34,6 +34,18 @@ pub(super) struct Connection {
     start: Cell<usize>,
     /// Answers not yet written. Taken out while a write is under way.
     output: RefCell<Vec<u8>>,
+    /// Bytes have come while it was parked.
+    is_awake: Cell<bool>,
+}
+
+/// What came of waiting.
+enum Received {
+    /// Bytes to serve.
+    Bytes,
+    /// Nothing, for a while: wait without a buffer.
+    Nothing,
+    /// The client's end, or that of its time.
+    End,
 }
 
 /// What to do after the buffer has been served.
@@ -50,34 +62,47 @@ impl Connection {
     pub(super) fn new(core: Rc<Core>, watch: &Rc<Watch>, stream: Stream, peer: Peer) -> Self {
         let place = watch.enter(stream);
         let (input, output) = (RefCell::default(), RefCell::default());
-        Self { core, place, peer, input, start: Cell::new(0), output }
+        let (start, is_awake) = (Cell::new(0), Cell::new(false));
+        Self { core, place, peer, input, start, output, is_awake }
     }
 
     /// Serves the connection to its end.
     pub(super) async fn run(self) {
-        loop {
-            if !self.receive().await {
+        // Boxed: while the connection waits, only what the waiting needs is held.
+        while Box::pin(self.active()).await {
+            if !self.park().await {
                 break;
+            }
+        }
+        self.recycle();
+    }
+
+    /// Serves it until nothing comes for a while; `false` when it is over.
+    async fn active(&self) -> bool {
+        loop {
+            match self.receive().await {
+                Received::Bytes => {}
+                Received::Nothing => return true,
+                Received::End => return false,
             }
             let next = self.serve();
             if !self.send().await {
-                break;
+                return false;
             }
             match next {
                 Next::Read => {}
                 Next::Close => {
                     self.linger().await;
-                    break;
+                    return false;
                 }
                 Next::Exchange(task) => {
                     // Boxed: its state is large, and most requests never need it.
                     if !Box::pin(self.exchange(task)).await {
-                        break;
+                        return false;
                     }
                 }
             }
         }
-        self.recycle();
     }
 
     fn recycle(&self) {
@@ -147,40 +172,41 @@ impl Connection {
         }
     }
 
-    /// Makes sure that there are bytes to serve; `false` when the connection is over.
-    async fn receive(&self) -> bool {
+    /// Waits for bytes to serve.
+    async fn receive(&self) -> Received {
         if self.start.get() > 0 && self.start.get() < self.input.borrow().len() {
             // A request that has not been looked at: the one before it was an exchange, or filled
             // the output. (A head that was found incomplete starts at zero.)
-            return true;
+            return Received::Bytes;
         }
         self.compact();
+        self.give_output_back();
         let seen = self.input.borrow().len();
         loop {
             let partial = !self.input.borrow().is_empty();
             if partial {
                 self.place.stay(Phase::Head);
+            } else if self.place.watch().is_draining() {
+                return Received::End;
+            } else if !self.is_awake.take() && self.place.watch().is_crowded() {
+                return Received::Nothing;
             } else {
                 self.place.enter(Phase::Fresh);
             }
-            if self.place.watch().is_draining() && !partial {
-                return false;
-            }
             match self.read_more().await {
-                Ok(0) => return false,
+                Ok(0) => return Received::End,
                 // A head that drips in is not parsed for every byte of it.
-                Ok(_) if !partial || worth_parsing(&self.input.borrow(), seen) => return true,
-                Ok(_) => {}
-                Err(error) if crate::net::is_canceled(&error) => {
-                    if self.place.watched().is_expired() {
-                        self.on_expired(partial).await;
-                        return false;
-                    }
-                    if !partial && !self.park().await {
-                        return false;
-                    }
+                Ok(_) if !partial || worth_parsing(&self.input.borrow(), seen) => {
+                    return Received::Bytes;
                 }
-                Err(_) => return false,
+                Ok(_) => {}
+                Err(error) if !crate::net::is_canceled(&error) => return Received::End,
+                Err(_) if self.place.watched().is_expired() => {
+                    self.on_expired(partial).await;
+                    return Received::End;
+                }
+                Err(_) if !partial => return Received::Nothing,
+                Err(_) => {}
             }
         }
     }
@@ -204,8 +230,20 @@ impl Connection {
     async fn park(&self) -> bool {
         self.recycle();
         self.place.enter(Phase::Parked);
-        let peek = self.place.watched().stream.readable().await;
-        matches!(peek, Ok(Peek::Data)) && !self.place.watched().is_expired()
+        let watched = self.place.watched();
+        watched.forget_reads();
+        let peek = watched.stream.readable().await;
+        self.is_awake.set(true);
+        matches!(peek, Ok(Peek::Data)) && !watched.is_expired()
+    }
+
+    /// Nothing is to be written for now: others may use the buffer. A large one stays until the
+    /// connection is idle, since a client that needed it is likely to need it again.
+    fn give_output_back(&self) {
+        let mut output = self.output.borrow_mut();
+        if output.is_empty() && self.core.takes_back(&output) {
+            self.core.recycle(std::mem::take(&mut *output));
+        }
     }
 
     /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
