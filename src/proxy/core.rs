@@ -258,9 +258,9 @@ impl Core {
     }
 }
 
-/// Room for a pipeline of requests, or a head of usual size.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Room for a head of usual size, or a pipeline of short ones: what a slow client costs.
+const BUFFER_BYTES: usize = 4 * 1024;
 /// Idle buffers a core keeps: 1 MiB.
-const BUFFERS_MAX: usize = 64;
+const BUFFERS_MAX: usize = 256;
 const HOUSEKEEPING_SPAN: Duration = Duration::from_millis(500);
 const SWEEP_ENTRIES: usize = 256;

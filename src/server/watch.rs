@@ -30,6 +30,17 @@ pub enum Phase {
     Quiet,
 }
 
+/// How a connection has used its last wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Its first request has not come yet.
+    New,
+    /// Its next request did not come soon, or there has been none.
+    Slow,
+    /// Its next request came within a tick.
+    Busy,
+}
+
 /// A connection as its watcher sees it.
 pub struct Watched {
     /// The socket.
@@ -133,8 +144,18 @@ impl Watch {
     /// Whether so many connections hold a buffer while they wait that the next one should park at
     /// once: what idle connections cost must not depend on how many had a request lately.
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.fresh.get() >= FRESH_MAX
+    pub fn is_crowded_for(&self, pace: Pace) -> bool {
+        let max = match pace {
+            Pace::Busy => FRESH_BUSY_MAX,
+            Pace::New | Pace::Slow => FRESH_MAX,
+        };
+        self.fresh.get() >= max
+    }
+
+    /// Ticks so far.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now.get()
     }
 
     /// Starts to drain: what waits between requests is closed now, the rest after its answer.
@@ -320,9 +341,11 @@ impl Drop for Place {
 /// How often deadlines are looked at: the most by which they are late.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Connections of a core that may wait with a buffer at the same time, 4 MiB of buffers. More busy
-/// connections than that pay one more operation for a request.
-const FRESH_MAX: usize = 256;
+/// Connections of a core that may wait with a buffer at the same time: half a MiB of buffers.
+const FRESH_MAX: usize = 128;
+/// The same for those that were soon back last time: 20 MiB of buffers and state for connections
+/// that use it. Beyond it, a request costs one more operation.
+const FRESH_BUSY_MAX: usize = 4096;
 
 /// How long a connection keeps its buffer after an answer, waiting for the next request.
 const FRESH_SPAN: Duration = Duration::from_millis(1_000);

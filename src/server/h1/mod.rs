@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::http1::worth_parsing;
 use crate::net::{Peek, Stream};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
-use crate::server::watch::{Phase, Place, Watch};
+use crate::server::watch::{Pace, Phase, Place, Watch};
 
 use client::{After, Client};
 
@@ -36,6 +36,9 @@ pub(super) struct Connection {
     output: RefCell<Vec<u8>>,
     /// Bytes have come while it was parked.
     is_awake: Cell<bool>,
+    /// The tick in which it began to wait.
+    waits_since: Cell<u64>,
+    pace: Cell<Pace>,
 }
 
 /// What came of waiting.
@@ -63,18 +66,22 @@ impl Connection {
         let place = watch.enter(stream);
         let (input, output) = (RefCell::default(), RefCell::default());
         let (start, is_awake) = (Cell::new(0), Cell::new(false));
-        Self { core, place, peer, input, start, output, is_awake }
+        let (waits_since, pace) = (Cell::new(0), Cell::new(Pace::New));
+        Self { core, place, peer, input, start, output, is_awake, waits_since, pace }
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn run(self) {
-        // Boxed: while the connection waits, only what the waiting needs is held.
-        while Box::pin(self.active()).await {
-            if !self.park().await {
-                break;
+    #[expect(clippy::manual_async_fn, reason = "an async fn would hold `self` twice")]
+    pub(super) fn run(self) -> impl Future<Output = ()> {
+        async move {
+            // Boxed: while the connection waits, only what the waiting needs is held.
+            while Box::pin(self.active()).await {
+                if !self.park().await {
+                    break;
+                }
             }
+            self.recycle();
         }
-        self.recycle();
     }
 
     /// Serves it until nothing comes for a while; `false` when it is over.
@@ -188,17 +195,21 @@ impl Connection {
                 self.place.stay(Phase::Head);
             } else if self.place.watch().is_draining() {
                 return Received::End;
-            } else if !self.is_awake.take() && self.place.watch().is_crowded() {
+            } else if !self.may_wait_with_buffer() {
                 return Received::Nothing;
             } else {
                 self.place.enter(Phase::Fresh);
             }
             match self.read_more().await {
                 Ok(0) => return Received::End,
-                // A head that drips in is not parsed for every byte of it.
-                Ok(_) if !partial || worth_parsing(&self.input.borrow(), seen) => {
+                Ok(_) if !partial => {
+                    if !self.is_awake.take() {
+                        self.note_pace();
+                    }
                     return Received::Bytes;
                 }
+                // A head that drips in is not parsed for every byte of it.
+                Ok(_) if worth_parsing(&self.input.borrow(), seen) => return Received::Bytes,
                 Ok(_) => {}
                 Err(error) if !crate::net::is_canceled(&error) => return Received::End,
                 Err(_) if self.place.watched().is_expired() => {
@@ -233,8 +244,26 @@ impl Connection {
         let watched = self.place.watched();
         watched.forget_reads();
         let peek = watched.stream.readable().await;
+        self.note_pace();
         self.is_awake.set(true);
         matches!(peek, Ok(Peek::Data)) && !watched.is_expired()
+    }
+
+    /// Whether the wait that begins may take a buffer. Where bytes are there already, it is none.
+    fn may_wait_with_buffer(&self) -> bool {
+        if self.is_awake.get() {
+            return true;
+        }
+        let watch = self.place.watch();
+        self.waits_since.set(watch.now());
+        !watch.is_crowded_for(self.pace.get())
+    }
+
+    fn note_pace(&self) {
+        let waited = self.place.watch().now() - self.waits_since.get();
+        // How soon a first request comes says nothing about a second.
+        let is_busy = waited <= 1 && self.pace.get() != Pace::New;
+        self.pace.set(if is_busy { Pace::Busy } else { Pace::Slow });
     }
 
     /// Nothing is to be written for now: others may use the buffer. A large one stays until the
@@ -318,3 +347,19 @@ const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_MIN: usize = 1024;
 /// What is read and thrown away before a connection is closed.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is held as long as the connection is open, and most of them are idle.
+    #[test]
+    fn the_task_of_an_idle_connection_is_small() {
+        let bytes = size_of_output(Connection::run);
+        assert!(bytes <= 448, "{bytes}");
+    }
+}
