@@ -26,7 +26,7 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 
-pub use boundary::{Panicked, guarded};
+pub use boundary::{Guarded, Panicked, guarded};
 pub use clock::{mono, wall};
 pub use connect::{ConnectError, Dial, connect};
 pub use resolver::{ResolveError, Resolver};

@@ -218,7 +218,10 @@ impl Tcp {
             match (self.peek_state(), result) {
                 (Peek::Nothing, Err(error)) if is_transient(&error, None) => {}
                 (Peek::Nothing, Err(_)) => return Ok(Peek::Error),
-                (Peek::Nothing, Ok(_)) => monoio::time::sleep(SPURIOUS_WAKE_PAUSE).await,
+                // Boxed: it hardly ever happens, and thousands of connections wait here.
+                (Peek::Nothing, Ok(_)) => {
+                    Box::pin(monoio::time::sleep(SPURIOUS_WAKE_PAUSE)).await;
+                }
                 (state, _) => return Ok(state),
             }
         }

@@ -202,11 +202,16 @@ impl Core {
         pooled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
+    /// Whether the pool takes a buffer of that size.
+    #[must_use]
+    pub const fn takes_back(&self, buffer: &Vec<u8>) -> bool {
+        buffer.capacity() >= BUFFER_BYTES && buffer.capacity() <= BUFFER_BYTES * 2
+    }
+
     /// Gives a buffer back.
     pub fn recycle(&self, mut buffer: Vec<u8>) {
         let mut buffers = self.buffers.borrow_mut();
-        let fits = (BUFFER_BYTES..=BUFFER_BYTES * 2).contains(&buffer.capacity());
-        if fits && buffers.len() < BUFFERS_MAX {
+        if self.takes_back(&buffer) && buffers.len() < BUFFERS_MAX {
             buffer.clear();
             buffers.push(buffer);
         }
@@ -253,9 +258,9 @@ impl Core {
     }
 }
 
-/// Room for a pipeline of requests, or a head of usual size.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Room for a head of usual size, or a pipeline of short ones: what a slow client costs.
+const BUFFER_BYTES: usize = 4 * 1024;
 /// Idle buffers a core keeps: 1 MiB.
-const BUFFERS_MAX: usize = 64;
+const BUFFERS_MAX: usize = 256;
 const HOUSEKEEPING_SPAN: Duration = Duration::from_millis(500);
 const SWEEP_ENTRIES: usize = 256;

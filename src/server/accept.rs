@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 
 use crate::metrics::Counter;
 use crate::net::listen::Acceptor;
-use crate::net::{Stream, Tcp, guarded, tls};
+use crate::net::{Guarded, Stream, Tcp, guarded, tls};
 use crate::proxy::{Core, Peer};
 use crate::server::h1;
 use crate::server::watch::Watch;
@@ -94,17 +94,30 @@ impl Door {
         let core = Rc::clone(&self.core);
         let watch = Rc::clone(&self.watch);
         let peer = Peer { address: tcp.peer_addr().ip(), tls: self.tls.is_some() };
-        let tls = self.tls.as_ref().map(|it| it.load_full());
         core.cells.inc(Counter::ConnectionsAccepted);
-        let cells = Arc::clone(&core.cells);
-        let connection = async move {
-            if let Some(stream) = secured(&core, tcp, tls).await {
-                h1::Connection::new(core, &watch, stream, peer).run().await;
+        match self.tls.as_ref().map(|it| it.load_full()) {
+            None => {
+                // Made here, so that the task holds it once and nothing it is made of.
+                let connection = h1::Connection::new(core, &watch, Stream::from(tcp), peer);
+                self.spawn(guarded(connection.run()), seat);
             }
-        };
+            Some(config) => {
+                let connection = async move {
+                    // Boxed: a handshake's state is large, and needed once.
+                    if let Some(stream) = Box::pin(secured(&core, tcp, config)).await {
+                        h1::Connection::new(core, &watch, stream, peer).run().await;
+                    }
+                };
+                self.spawn(guarded(connection), seat);
+            }
+        }
+    }
+
+    fn spawn(&self, connection: Guarded<impl Future<Output = ()> + 'static>, seat: Seat) {
+        let cells = Arc::clone(&self.core.cells);
         drop(monoio::spawn(async move {
             let _seat = seat;
-            if guarded(connection).await.is_err() {
+            if connection.await.is_err() {
                 cells.inc(Counter::Panics);
             }
             cells.inc(Counter::ConnectionsClosed);
@@ -112,8 +125,7 @@ impl Door {
     }
 }
 
-async fn secured(core: &Core, tcp: Tcp, config: Option<Arc<ServerConfig>>) -> Option<Stream> {
-    let Some(config) = config else { return Some(Stream::from(tcp)) };
+async fn secured(core: &Core, tcp: Tcp, config: Arc<ServerConfig>) -> Option<Stream> {
     let span = core.plan().settings.server.read_timeout;
     let shaken = timeout(span, tls::accept(tcp, config)).await;
     match shaken {

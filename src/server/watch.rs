@@ -30,6 +30,17 @@ pub enum Phase {
     Quiet,
 }
 
+/// How a connection has used its last wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Its first request has not come yet.
+    New,
+    /// Its next request did not come soon, or there has been none.
+    Slow,
+    /// Its next request came within a tick.
+    Busy,
+}
+
 /// A connection as its watcher sees it.
 pub struct Watched {
     /// The socket.
@@ -51,6 +62,8 @@ pub struct Watch {
     watched: RefCell<Vec<Option<Rc<Watched>>>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
+    /// Connections in [`Phase::Fresh`]: each holds a buffer.
+    fresh: Cell<usize>,
     ticks: Ticks,
 }
 
@@ -90,6 +103,7 @@ impl Watch {
             watched: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),
+            fresh: Cell::new(0),
             ticks: Ticks {
                 fresh: ticks(FRESH_SPAN.min(spans.idle)),
                 // The fresh span has passed by then.
@@ -105,7 +119,7 @@ impl Watch {
     pub fn enter(self: &Rc<Self>, stream: Stream) -> Place {
         let watched = Rc::new(Watched {
             stream,
-            phase: Cell::new(Phase::Fresh),
+            phase: Cell::new(Phase::Quiet),
             deadline: Cell::new(u64::MAX),
             write_deadline: Cell::new(u64::MAX),
             sent_mark: Cell::new(0),
@@ -140,6 +154,23 @@ impl Watch {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether so many connections hold a buffer while they wait that the next one should park at
+    /// once: what idle connections cost must not depend on how many had a request lately.
+    #[must_use]
+    pub fn is_crowded_for(&self, pace: Pace) -> bool {
+        let max = match pace {
+            Pace::Busy => FRESH_BUSY_MAX,
+            Pace::New | Pace::Slow => FRESH_MAX,
+        };
+        self.fresh.get() >= max
+    }
+
+    /// Ticks so far.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now.get()
     }
 
     /// Starts to drain: what waits between requests is closed now, the rest after its answer.
@@ -221,6 +252,11 @@ impl Watched {
         }
     }
 
+    /// Lets go of what earlier reads needed to be cancellable; none may be under way.
+    pub fn forget_reads(&self) {
+        self.canceller.replace(Canceller::new());
+    }
+
     /// Ends the read under way, if there is one, with `ECANCELED`; loses nothing.
     pub fn cancel_read(&self) {
         self.cancel();
@@ -263,8 +299,18 @@ impl Place {
             Phase::Quiet => u64::MAX,
         };
         let deadline = self.watch.now.get().saturating_add(span);
-        self.watched.phase.set(phase);
+        self.count(self.watched.phase.replace(phase), phase);
         self.watched.deadline.set(deadline);
+    }
+
+    fn count(&self, before: Phase, after: Phase) {
+        let fresh = &self.watch.fresh;
+        match (before, after) {
+            (Phase::Fresh, Phase::Fresh) => {}
+            (Phase::Fresh, _) => fresh.set(fresh.get() - 1),
+            (_, Phase::Fresh) => fresh.set(fresh.get() + 1),
+            _ => {}
+        }
     }
 
     /// Begins anew after a deadline that was answered.
@@ -295,6 +341,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.count(self.watched.phase.get(), Phase::Quiet);
         self.watch.watched.borrow_mut()[self.index] = None;
         self.watch.free.borrow_mut().push(self.index);
     }
@@ -307,6 +354,12 @@ fn ticks(span: Duration) -> u64 {
 
 /// How often deadlines are looked at: the most by which they are late.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// Connections of a core that may wait with a buffer at the same time: half a MiB of buffers.
+const FRESH_MAX: usize = 128;
+/// The same for those that were soon back last time: 20 MiB of buffers and state for connections
+/// that use it. Beyond it, a request costs one more operation.
+const FRESH_BUSY_MAX: usize = 4096;
 
 /// How long a connection keeps its buffer after an answer, waiting for the next request.
 const FRESH_SPAN: Duration = Duration::from_millis(1_000);

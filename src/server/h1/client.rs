@@ -119,6 +119,9 @@ impl<'c> Client<'c> {
     /// Appends the head to the connection's output.
     fn push_head(&self, reply: &Reply) {
         let mut output = self.connection.output.borrow_mut();
+        if output.capacity() == 0 {
+            *output = self.connection.core.buffer();
+        }
         output.reserve(reply.fields.as_wire().len() + 256);
         write_status_line(&mut output, reply.status);
         output.extend_from_slice(reply.fields.as_wire());
@@ -201,6 +204,8 @@ impl<'c> Client<'c> {
             self.write(None).await.map_err(|_| BodyEnd::Gone)?;
         }
         self.connection.compact();
+        // A body is worth more than the small buffer that a head takes.
+        self.connection.input.borrow_mut().reserve(BODY_READ_BYTES);
         self.connection.place.enter(Phase::Body);
         let read = self.connection.read_more().await;
         let expired = self.connection.place.watched().is_expired();
@@ -357,6 +362,8 @@ fn push_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
 /// Up to this length a chunk is copied behind its size to save a write.
 const CHUNK_COPY_BYTES_MAX: usize = 16 * 1024;
+/// What a read of a body has room for.
+const BODY_READ_BYTES: usize = 16 * 1024;
 /// What is gathered of an answer for an HTTP/1.0 client.
 const HELD_BYTES_MAX: usize = 256 * 1024;
 /// How long a half-closed client's answer may still take.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::http1::worth_parsing;
 use crate::net::{Peek, Stream};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
-use crate::server::watch::{Phase, Place, Watch};
+use crate::server::watch::{Pace, Phase, Place, Watch};
 
 use client::{After, Client};
 
@@ -34,6 +34,21 @@ pub(super) struct Connection {
     start: Cell<usize>,
     /// Answers not yet written. Taken out while a write is under way.
     output: RefCell<Vec<u8>>,
+    /// Bytes have come while it was parked.
+    is_awake: Cell<bool>,
+    /// The tick in which it began to wait.
+    waits_since: Cell<u64>,
+    pace: Cell<Pace>,
+}
+
+/// What came of waiting.
+enum Received {
+    /// Bytes to serve.
+    Bytes,
+    /// Nothing, for a while: wait without a buffer.
+    Nothing,
+    /// The client's end, or that of its time.
+    End,
 }
 
 /// What to do after the buffer has been served.
@@ -50,34 +65,51 @@ impl Connection {
     pub(super) fn new(core: Rc<Core>, watch: &Rc<Watch>, stream: Stream, peer: Peer) -> Self {
         let place = watch.enter(stream);
         let (input, output) = (RefCell::default(), RefCell::default());
-        Self { core, place, peer, input, start: Cell::new(0), output }
+        let (start, is_awake) = (Cell::new(0), Cell::new(false));
+        let (waits_since, pace) = (Cell::new(0), Cell::new(Pace::New));
+        Self { core, place, peer, input, start, output, is_awake, waits_since, pace }
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn run(self) {
+    #[expect(clippy::manual_async_fn, reason = "an async fn would hold `self` twice")]
+    pub(super) fn run(self) -> impl Future<Output = ()> {
+        async move {
+            // Boxed: while the connection waits, only what the waiting needs is held.
+            while Box::pin(self.active()).await {
+                if !self.park().await {
+                    break;
+                }
+            }
+            self.recycle();
+        }
+    }
+
+    /// Serves it until nothing comes for a while; `false` when it is over.
+    async fn active(&self) -> bool {
         loop {
-            if !self.receive().await {
-                break;
+            match self.receive().await {
+                Received::Bytes => {}
+                Received::Nothing => return true,
+                Received::End => return false,
             }
             let next = self.serve();
             if !self.send().await {
-                break;
+                return false;
             }
             match next {
                 Next::Read => {}
                 Next::Close => {
                     self.linger().await;
-                    break;
+                    return false;
                 }
                 Next::Exchange(task) => {
                     // Boxed: its state is large, and most requests never need it.
                     if !Box::pin(self.exchange(task)).await {
-                        break;
+                        return false;
                     }
                 }
             }
         }
-        self.recycle();
     }
 
     fn recycle(&self) {
@@ -147,40 +179,45 @@ impl Connection {
         }
     }
 
-    /// Makes sure that there are bytes to serve; `false` when the connection is over.
-    async fn receive(&self) -> bool {
+    /// Waits for bytes to serve.
+    async fn receive(&self) -> Received {
         if self.start.get() > 0 && self.start.get() < self.input.borrow().len() {
             // A request that has not been looked at: the one before it was an exchange, or filled
             // the output. (A head that was found incomplete starts at zero.)
-            return true;
+            return Received::Bytes;
         }
         self.compact();
+        self.give_output_back();
         let seen = self.input.borrow().len();
         loop {
             let partial = !self.input.borrow().is_empty();
             if partial {
                 self.place.stay(Phase::Head);
+            } else if self.place.watch().is_draining() {
+                return Received::End;
+            } else if !self.may_wait_with_buffer() {
+                return Received::Nothing;
             } else {
                 self.place.enter(Phase::Fresh);
             }
-            if self.place.watch().is_draining() && !partial {
-                return false;
-            }
             match self.read_more().await {
-                Ok(0) => return false,
-                // A head that drips in is not parsed for every byte of it.
-                Ok(_) if !partial || worth_parsing(&self.input.borrow(), seen) => return true,
-                Ok(_) => {}
-                Err(error) if crate::net::is_canceled(&error) => {
-                    if self.place.watched().is_expired() {
-                        self.on_expired(partial).await;
-                        return false;
+                Ok(0) => return Received::End,
+                Ok(_) if !partial => {
+                    if !self.is_awake.take() {
+                        self.note_pace();
                     }
-                    if !partial && !self.park().await {
-                        return false;
-                    }
+                    return Received::Bytes;
                 }
-                Err(_) => return false,
+                // A head that drips in is not parsed for every byte of it.
+                Ok(_) if worth_parsing(&self.input.borrow(), seen) => return Received::Bytes,
+                Ok(_) => {}
+                Err(error) if !crate::net::is_canceled(&error) => return Received::End,
+                Err(_) if self.place.watched().is_expired() => {
+                    self.on_expired(partial).await;
+                    return Received::End;
+                }
+                Err(_) if !partial => return Received::Nothing,
+                Err(_) => {}
             }
         }
     }
@@ -204,8 +241,38 @@ impl Connection {
     async fn park(&self) -> bool {
         self.recycle();
         self.place.enter(Phase::Parked);
-        let peek = self.place.watched().stream.readable().await;
-        matches!(peek, Ok(Peek::Data)) && !self.place.watched().is_expired()
+        let watched = self.place.watched();
+        watched.forget_reads();
+        let peek = watched.stream.readable().await;
+        self.note_pace();
+        self.is_awake.set(true);
+        matches!(peek, Ok(Peek::Data)) && !watched.is_expired()
+    }
+
+    /// Whether the wait that begins may take a buffer. Where bytes are there already, it is none.
+    fn may_wait_with_buffer(&self) -> bool {
+        if self.is_awake.get() {
+            return true;
+        }
+        let watch = self.place.watch();
+        self.waits_since.set(watch.now());
+        !watch.is_crowded_for(self.pace.get())
+    }
+
+    fn note_pace(&self) {
+        let waited = self.place.watch().now() - self.waits_since.get();
+        // How soon a first request comes says nothing about a second.
+        let is_busy = waited <= 1 && self.pace.get() != Pace::New;
+        self.pace.set(if is_busy { Pace::Busy } else { Pace::Slow });
+    }
+
+    /// Nothing is to be written for now: others may use the buffer. A large one stays until the
+    /// connection is idle, since a client that needed it is likely to need it again.
+    fn give_output_back(&self) {
+        let mut output = self.output.borrow_mut();
+        if output.is_empty() && self.core.takes_back(&output) {
+            self.core.recycle(std::mem::take(&mut *output));
+        }
     }
 
     /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
@@ -280,3 +347,19 @@ const READ_BYTES: usize = 16 * 1024;
 const READ_BYTES_MIN: usize = 1024;
 /// What is read and thrown away before a connection is closed.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is held as long as the connection is open, and most of them are idle.
+    #[test]
+    fn the_task_of_an_idle_connection_is_small() {
+        let bytes = size_of_output(Connection::run);
+        assert!(bytes <= 448, "{bytes}");
+    }
+}
