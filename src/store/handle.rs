@@ -93,6 +93,7 @@ impl StoreHandle {
         // Puts have their own bound, in rows and bytes; both kinds must fit.
         let (data, data_end) = bounded(settings.queue_depth.max(1).saturating_mul(2));
         let (control, control_end) = bounded(CONTROL_DEPTH);
+        // Bounded where they are admitted: puts by rows and bytes, orders by their own queue.
         let (ops, ops_end) = unbounded();
         let (alive, ended) = bounded::<()>(0);
         let writer =
