@@ -80,7 +80,8 @@ pub async fn ask(
     let asked = deadline.bound(attempt(core, question, leave.is_probe(), &mut hint)).await;
     match asked.unwrap_or(Err(Fault::Timeout)) {
         Ok((connection, answer, times)) => {
-            leave.on_head(core, upstream, &question.task.head.fields, &answer.head);
+            let request = &question.task.head.fields;
+            leave.on_head(core, upstream, request, &answer.head, times.responded);
             Ok(Asked { connection, answer, times, leave, deadline })
         }
         Err(fault) => {
@@ -152,10 +153,21 @@ async fn converse(
         let _ = connection.send(head, question.body.clone()).await;
         return answer(core, method, connection, hint).await;
     }
-    // RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+    // Boxed, since most bodies are short.
+    Box::pin(converse_at_length(core, question, connection, head, hint)).await
+}
+
+/// RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+async fn converse_at_length(
+    core: &Core,
+    question: &Question<'_>,
+    connection: &mut Connection,
+    head: Vec<u8>,
+    hint: &mut impl AsyncFnMut(&ResponseHead),
+) -> Result<Answer, Fault> {
     let sender = connection.sender();
-    let sending = Box::pin(sender.send_whole(head, question.body.clone()));
-    let mut answer = pin!(answer(core, method, connection, hint));
+    let sending = sender.send_whole(head, question.body.clone());
+    let mut answer = pin!(answer(core, &question.task.head.method, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,
         First::Right(answer) => answer,

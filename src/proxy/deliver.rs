@@ -107,7 +107,8 @@ pub async fn incoming(
     let reader = Reader(incoming);
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(&reader, client).await;
+        // Boxed: most answers are whole.
+        bytes = Box::pin(pump(&reader, client)).await;
     }
     drop(reader);
     count(core, task, incoming.head.status, result_of(&status), bytes);
