@@ -16,10 +16,12 @@
 //! | `tcp` | one TCP connection: a reader and a writer at the same time |
 //! | `tls` | TLS over it, on rustls |
 //! | `stream` | a connection of either kind, what the HTTP drivers use |
+//! | `duplex` | the same behind the traits of `h2`, with writes gathered |
 
 pub mod boundary;
 pub mod clock;
 pub mod connect;
+pub mod duplex;
 pub mod listen;
 pub mod resolver;
 pub mod runtime;

@@ -53,7 +53,7 @@ impl Alone<'_> {
             First::Left(Err(fault)) => return self.rescue(core, fault, client).await,
             First::Right(()) => return,
         };
-        let code = asked.answer.head.status;
+        let code = asked.head.status;
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
             // Boxed: it may have to purge, which is large.
@@ -63,9 +63,9 @@ impl Alone<'_> {
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
         }
-        let head = &asked.answer.head;
+        let head = &asked.head;
         let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        let small = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         // What must be cut, decoded or judged by conditions must be whole first.
         let partial = inquiry.is_partial() || inquiry.must_decode(head);
         if small && (facts.is_ok() || partial) {
@@ -126,7 +126,7 @@ impl Alone<'_> {
                 return self.rescue(core, fault, client).await;
             }
         };
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         asked.finish(core, upstream);
         match facts {
             Ok(facts) => {

@@ -16,7 +16,7 @@ use crate::net::Resolver;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
 use crate::proxy::journal::Journal;
-use crate::proxy::origin::{Pool, UpstreamState};
+use crate::proxy::origin::{Opening, Pool, UpstreamState};
 use crate::proxy::plan::{Plan, Upstream};
 use crate::store;
 
@@ -105,7 +105,10 @@ impl Core {
         let entries = if shared.plan.memory_cache { settings.cache.memory_cache_size } else { 0 };
         let entries = u32::try_from(entries).unwrap_or(u32::MAX - 1);
         let idle_timeout = settings.client.idle_conn_timeout;
-        let pool = |it: &UpstreamState| Pool::new(index, Arc::clone(&it.permits), idle_timeout);
+        let pool = |it: &UpstreamState| {
+            let opening = it.http2.then(Opening::default);
+            Pool::new(index, Arc::clone(&it.permits), idle_timeout, opening)
+        };
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(entries, Arc::clone(&shared.ledger))),

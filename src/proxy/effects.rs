@@ -36,7 +36,7 @@ pub async fn renew(
     if !matches!(entry.kind(), Kind::Content) {
         return;
     }
-    let (head, times) = (&asked.answer.head, asked.times);
+    let (head, times) = (&asked.head, asked.times);
     let bytes = entry.body().len() as u64;
     match head_update(entry.status(), entry.fields(), bytes, head, times) {
         HeadUpdate::Ignore => {}
@@ -80,7 +80,7 @@ pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
     let method = &task.head.method;
     // A POST whose answers are cached only reads, says the configuration: one that goes straight
     // through (`no-store`, no canonical body) must not undo what the others stored.
-    invalidates(method, asked.answer.head.status) && !upstream.policy.methods.contains(method)
+    invalidates(method, asked.head.status) && !upstream.policy.methods.contains(method)
 }
 
 /// Does what the answer to an unsafe method means for what is stored, in every core and tier,
@@ -93,7 +93,7 @@ pub async fn settle(
     asked: &Asked,
 ) -> Option<Filling> {
     debug_assert!(has_any(upstream, task, asked));
-    let head = &asked.answer.head;
+    let head = &asked.head;
     let filling = get_of(core, task, upstream, asked);
     let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
 
@@ -124,8 +124,8 @@ fn get_of(
     upstream: &Upstream,
     asked: &Asked,
 ) -> Option<(Inquiry, Facts)> {
-    let head = &asked.answer.head;
-    let small = asked.answer.body.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
+    let head = &asked.head;
+    let small = asked.connection.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
     let plain = !head.fields.contains("Content-Encoding") || is_gzip(head);
     if !small || !plain || !fills_get(&task.head.method, &origins_target(task, upstream)?, head) {
         return None;

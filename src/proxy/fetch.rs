@@ -77,7 +77,7 @@ impl Fetch {
                 Ok(asked) => asked,
                 Err(fault) => return self.failed(lead, fault),
             };
-            if asked.answer.head.status != 304 {
+            if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
             let Some(base) = self.base.take() else {
@@ -85,7 +85,7 @@ impl Fetch {
                 asked.leave.succeeded();
                 return self.failed(lead, Fault::Invalid("unexpected_304"));
             };
-            if selects(base.fields(), &asked.answer.head, asked.times.responded) {
+            if selects(base.fields(), &asked.head, asked.times.responded) {
                 return self.confirmed(lead, &base, asked);
             }
             // A 304 for something we don't have: ask again, for the whole.
@@ -112,7 +112,7 @@ impl Fetch {
 
     /// A 304: the stored response with the fields of the newer head (RFC 9111 section 4.3.4).
     fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, mut asked: Asked) {
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         self.finish(asked);
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
@@ -140,7 +140,7 @@ impl Fetch {
     }
 
     async fn answered(self, lead: Lead<Entry>, asked: Asked) {
-        let head = &asked.answer.head;
+        let head = &asked.head;
         if is_error(head.status)
             && let Some(stale) = self.stale()
         {
@@ -158,7 +158,7 @@ impl Fetch {
 
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let length = asked.answer.body.length();
+        let length = asked.connection.length();
         if let Some(length) = length
             && self.is_too_large(length)
         {
@@ -169,7 +169,7 @@ impl Fetch {
             asked.leave.succeeded();
             return lead.private();
         }
-        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+        let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks)) => {
                 return self.kept(lead, asked, facts, chunks.concat().into());
             }
@@ -193,7 +193,7 @@ impl Fetch {
     }
 
     fn kept(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts, body: Bytes) {
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         self.finish(asked);
         let material = Material { head, times, facts, body };
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
@@ -204,8 +204,8 @@ impl Fetch {
     async fn hand_on(self, lead: Lead<Entry>, mut asked: Asked, reason: Reason) {
         // Nothing forbids to show it to others; it is only not worth storing.
         let plain = matches!(reason, Reason::NoFreshness | Reason::NoValidator);
-        let error = asked.answer.head.status >= 500 && plain;
-        let short = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        let error = asked.head.status >= 500 && plain;
+        let short = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         if error && short {
             return match pass::gather(&mut asked).await {
                 Ok(bytes) => {
@@ -228,7 +228,7 @@ impl Fetch {
         let body = Growing::new(growing::Keep::Passing);
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
-            Ok(()) if asked.answer.body.is_done() => {
+            Ok(()) if asked.connection.is_done() => {
                 body.finish(Complete::Whole);
                 self.finish(asked);
                 lead.private();
@@ -256,12 +256,12 @@ impl Fetch {
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = pass::clean(asked.answer.head.clone());
+        let mut head = pass::clean(asked.head.clone());
         let gzip = is_gzip(&head);
-        let own = own_fields(&asked.answer.head);
+        let own = own_fields(&asked.head);
         let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         head.fields.retain(|field| !is_own(field.name));
-        let length = asked.answer.body.length();
+        let length = asked.connection.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }
 

@@ -112,7 +112,7 @@ fn kept(
     body: Bytes,
 ) -> (Whole, CacheResult) {
     let Filling { inquiry, ground, facts } = filling;
-    let (head, times) = (asked.answer.head.clone(), asked.times);
+    let (head, times) = (asked.head.clone(), asked.times);
     asked.finish(core, pass.upstream);
     let material = Material { head: head.clone(), times, facts, body: body.clone() };
     let (_, published) = fill::fill_solo(core, &inquiry, &ground, material);
@@ -172,12 +172,12 @@ pub async fn send(
     status: CacheStatus,
     client: &impl Downstream,
 ) {
-    let stated = stated_length(&asked.answer.head);
-    let code = asked.answer.head.status;
-    let mut head = clean(asked.answer.take_head());
+    let stated = stated_length(&asked.head);
+    let code = asked.head.status;
+    let mut head = clean(asked.take_head());
     deliver::note(&mut head.fields, &CacheStatus { fwd_status: Some(code), ..status });
     let result = deliver::result_of(&status);
-    let first = match asked.connection.at_hand(&mut asked.answer.body) {
+    let first = match asked.connection.at_hand() {
         Ok(AtHand::Whole(chunks)) => {
             asked.finish(core, upstream);
             let body = joined(chunks);
@@ -189,7 +189,7 @@ pub async fn send(
         Ok(AtHand::Part(chunks)) => chunks,
         Err(fault) => return broken(core, task, asked, fault, client).await,
     };
-    let length = asked.answer.body.length();
+    let length = asked.connection.length();
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);
     let length = length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: code, fields: head.fields, length };
@@ -249,7 +249,7 @@ async fn pump(
 /// # Errors
 /// As [`Connection::chunk`], and when nothing comes.
 pub async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
-    let chunk = asked.connection.chunk(&mut asked.answer.body);
+    let chunk = asked.connection.chunk();
     timeout(upstream.request_timeout, chunk).await.unwrap_or(Err(Fault::Timeout))
 }
 
@@ -260,9 +260,9 @@ pub async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes
 pub async fn gather(asked: &mut Asked) -> Result<Bytes, Fault> {
     let deadline = asked.deadline;
     let gathered = deadline.bound(async {
-        let room = asked.answer.body.length().unwrap_or(0).min(GATHER_ROOM_BYTES);
+        let room = asked.connection.length().unwrap_or(0).min(GATHER_ROOM_BYTES);
         let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
-        while let Some(chunk) = asked.connection.chunk(&mut asked.answer.body).await? {
+        while let Some(chunk) = asked.connection.chunk().await? {
             whole.extend_from_slice(&chunk);
         }
         Ok(whole.into())

@@ -16,12 +16,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::cache;
 use crate::http::ResponseHead;
 use crate::http1::BodyLength;
-use crate::http1::chunked::{LAST_CHUNK, write_chunk};
 use crate::metrics::Counter;
 use crate::net::ticks::{Deadline, Elapsed, timeout};
 use crate::net::wall;
@@ -31,7 +28,7 @@ use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::Ground;
 use crate::proxy::origin::{
-    Answer, Connection, Leave, OutgoingBody, Patience, Reuse, Sender, obtain,
+    Connection, Leave, OutgoingBody, Patience, Reuse, Sender, connect, obtain,
 };
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::race::{First, race};
@@ -56,13 +53,13 @@ pub async fn streamed(
         BodyLength::Length(length) => OutgoingBody::Length(length),
         BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
     };
-    let connection = match deadline.bound(open(core, question, framing)).await {
-        Ok(Ok(connection)) => connection,
+    let opened = match deadline.bound(open(core, question, framing)).await {
+        Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fail(core, pass, leave, fault, client).await,
         Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
     };
     core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, ground, (leave, connection, deadline), framing, client).await;
+    exchange(core, pass, ground, (leave, deadline), opened, client).await;
 }
 
 /// A connection with the head on its way.
@@ -70,34 +67,29 @@ async fn open(
     core: &Rc<Core>,
     question: &Question<'_>,
     framing: OutgoingBody,
-) -> Result<Connection, Fault> {
+) -> Result<(Connection, Sender), Fault> {
     // A body half sent can't be repeated.
-    let connection = ask::connect(core, question.upstream, Reuse::Recent).await?;
-    connection.send(ask::head_text(question, framing), Bytes::new()).await?;
-    Ok(connection)
+    let mut connection = connect(core, question.upstream, Reuse::Recent).await?;
+    let sender = connection.send_head(&ask::outgoing(question, framing)).await?;
+    Ok((connection, sender))
 }
 
 async fn exchange(
     core: &Rc<Core>,
     pass: &Pass<'_>,
     ground: &Ground,
-    (mut leave, mut connection, deadline): (Leave, Connection, Deadline),
-    framing: OutgoingBody,
+    (mut leave, deadline): (Leave, Deadline),
+    (mut connection, sender): (Connection, Sender),
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, .. } = pass;
     let requested = wall();
-    let upload = Upload {
-        sender: connection.sender(),
-        framing,
-        stall: upstream.request_timeout,
-        client,
-        is_over: Cell::new(false),
-    };
+    let upload =
+        Upload { sender, stall: upstream.request_timeout, client, is_over: Cell::new(false) };
     let mut sending = pin!(upload.run());
     let answer = await_head(core, pass, &mut connection, sending.as_mut(), client).await;
-    let answer = match answer {
-        Ok(answer) => answer,
+    let head = match answer {
+        Ok(head) => head,
         Err(End::Body(BodyEnd::Gone)) => return,
         Err(End::Body(BodyEnd::Refused(refusal))) => {
             return rescue::refuse(core, task, refusal, client).await;
@@ -108,8 +100,8 @@ async fn exchange(
         }
     };
     let times = cache::Exchange { requested, responded: wall() };
-    leave.on_head(core, upstream, &task.head.fields, &answer.head, times.responded);
-    let asked = Asked { connection, answer, times, leave, deadline };
+    leave.on_head(core, upstream, &task.head.fields, &head, times.responded);
+    let asked = Asked { connection, head, times, leave, deadline };
     let answering = pass::settled(core, pass, ground, asked, client);
     match upload.beside(sending.as_mut(), answering).await {
         Ok(()) => upload.stop(sending).await,
@@ -144,7 +136,7 @@ async fn await_head(
     connection: &mut Connection,
     sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
     client: &impl Downstream,
-) -> Result<Answer, End> {
+) -> Result<ResponseHead, End> {
     let mut hint = async |hint: &ResponseHead| pass::tell(hint, client).await;
     let method = &pass.task.head.method;
     let mut answer = pin!(ask::answer(core, method, connection, &mut hint));
@@ -164,7 +156,6 @@ async fn await_head(
 /// The body on its way.
 struct Upload<'c, C> {
     sender: Sender,
-    framing: OutgoingBody,
     /// How long the origin may take nothing.
     stall: Duration,
     client: &'c C,
@@ -182,26 +173,17 @@ impl<C: Downstream> Upload<'_, C> {
 
     async fn pump(&self) -> Result<(), BodyEnd> {
         while let Some(chunk) = self.client.body().await? {
-            let piece = if self.framing == OutgoingBody::Chunked {
-                let mut framed = Vec::with_capacity(chunk.len() + CHUNK_FRAME_BYTES);
-                write_chunk(&mut framed, &chunk);
-                framed.into()
-            } else {
-                chunk
-            };
-            if !self.send(piece).await {
+            if !self.in_time(self.sender.send(chunk)).await {
                 return Ok(());
             }
         }
-        let last = if self.framing == OutgoingBody::Chunked { LAST_CHUNK } else { b"" };
-        if last.is_empty() || self.send(Bytes::from_static(last)).await {
-            self.sender.complete();
-        }
+        self.in_time(self.sender.finish()).await;
         Ok(())
     }
 
-    async fn send(&self, piece: Bytes) -> bool {
-        matches!(timeout(self.stall, self.sender.send(piece)).await, Ok(Ok(())))
+    /// Whether the origin has taken something before it stalled.
+    async fn in_time(&self, sending: impl Future<Output = Result<(), Fault>>) -> bool {
+        matches!(timeout(self.stall, sending).await, Ok(Ok(())))
     }
 
     /// Runs the answer to its end, and this beside it.
@@ -233,6 +215,3 @@ impl<C: Downstream> Upload<'_, C> {
         }
     }
 }
-
-/// The size line and the line end of a chunk, at most.
-const CHUNK_FRAME_BYTES: usize = 24;

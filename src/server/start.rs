@@ -179,14 +179,16 @@ fn server_tls(settings: &Settings) -> Result<Option<Arc<ArcSwap<ServerConfig>>>,
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, String> {
     let server = &settings.server;
-    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[b"http/1.1"])
+    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[tls::HTTP1])
         .map_err(|error| error.to_string())
 }
 
 fn client_tls(settings: &Settings) -> Result<Option<Arc<rustls::ClientConfig>>, StartError> {
     let ca_file = Some(&*settings.client.ca_file).filter(|it| !it.as_os_str().is_empty());
     let needed = settings.upstreams.iter().any(|it| it.upstream.scheme() == Scheme::Https);
-    match tls::client_config(ca_file, &[b"http/1.1"]) {
+    let alpn: &[&[u8]] =
+        if settings.client.http2 { &[tls::HTTP2, tls::HTTP1] } else { &[tls::HTTP1] };
+    match tls::client_config(ca_file, alpn) {
         Ok(config) => Ok(Some(Arc::new(config))),
         Err(error) if needed || ca_file.is_some() => Err(StartError::Config(error.to_string())),
         Err(_) => Ok(None),
