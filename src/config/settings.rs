@@ -249,6 +249,10 @@ group! {
         format: LogFormat = choice("text", LogFormat::WORDS), "One line of text or of JSON.";
         access: AccessLog = choice("off", AccessLog::WORDS), "Which requests get a line.";
         access_sample: u32 = whole(100, 1, 1_000_000), "With \"sampled\": one line in so many.";
+        access_path: PathBuf = path(""),
+            "File of the access log, opened again on SIGHUP; \"\" = standard error.";
+        access_mask: Vec<String> = list(&[]),
+            "Query parameters whose values are masked, beside those known to be credentials.";
     }
 }
 

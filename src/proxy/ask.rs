@@ -95,7 +95,9 @@ pub async fn ask(
 ) -> Result<Asked, Fault> {
     let leave = enter(core, question.upstream)?;
     let span = question.upstream.request_timeout;
+    let begun = crate::net::mono();
     let asked = timeout(span, attempt(core, question, &mut hint)).await;
+    question.task.trail.upstream.set(Some(crate::net::mono().since(begun)));
     let asked = asked.unwrap_or(Err(Fault::Timeout));
     match asked {
         Ok((connection, answer, times)) => Ok(Asked { connection, answer, times, leave }),

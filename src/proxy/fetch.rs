@@ -42,10 +42,12 @@ pub struct Fetch {
 impl Fetch {
     /// Starts it as a task of this core.
     pub fn spawn(self, lead: Lead<Entry>) {
+        let cells = Arc::clone(&self.core.cells);
         // A panic drops the lead, which tells everybody who waits.
         let task = crate::net::guarded(async move { self.run(lead).await });
         let core_task = async move {
             if task.await.is_err() {
+                cells.inc(Counter::Panics);
                 tracing::error!("a fetch panicked; its core lives on");
             }
         };

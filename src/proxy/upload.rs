@@ -24,7 +24,7 @@ use crate::http::ResponseHead;
 use crate::http1::BodyLength;
 use crate::http1::chunked::{LAST_CHUNK, write_chunk};
 use crate::metrics::Counter;
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::ask::{self, Asked, Leave, Question};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
@@ -33,6 +33,7 @@ use crate::proxy::fill::Ground;
 use crate::proxy::origin::{Answer, Connection, OutgoingBody, Sender};
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 use crate::proxy::rescue;
 
 /// Passes a request whose body has not been read.
@@ -81,7 +82,7 @@ async fn exchange(
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, .. } = pass;
-    let requested = wall();
+    let (requested, begun) = (wall(), mono());
     let upload = Upload {
         sender: connection.sender(),
         framing,
@@ -93,7 +94,7 @@ async fn exchange(
     let answer = await_head(core, pass, &mut connection, sending.as_mut(), client).await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(End::Body(BodyEnd::Gone)) => return,
+        Err(End::Body(BodyEnd::Gone)) => return record::left(core, task),
         Err(End::Body(BodyEnd::Refused(refusal))) => {
             return rescue::refuse(core, task, refusal, client).await;
         }
@@ -102,13 +103,17 @@ async fn exchange(
             return fail(core, pass, leave, fault, client).await;
         }
     };
+    task.trail.upstream.set(Some(mono().since(begun)));
     let times = cache::Exchange { requested, responded: wall() };
     let asked = Asked { connection, answer, times, leave };
     let answering = pass::settled(core, pass, ground, asked, client);
     match upload.beside(sending.as_mut(), answering).await {
         Ok(()) => upload.stop(sending).await,
         // The client is gone, or what it sends is not what it announced.
-        Err(_) => client.cut(),
+        Err(_) => {
+            client.cut();
+            record::left(core, task);
+        }
     }
 }
 

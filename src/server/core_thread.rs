@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::Driver as Wanted;
+use crate::logs::Access;
 use crate::net::runtime::{self, Driver, Runtime};
 use crate::proxy::Core;
 use crate::server::accept::{self, Gate};
@@ -48,7 +49,7 @@ impl Cores {
                 cpu: *cpu,
                 shared: Arc::clone(&started.shared),
                 listener,
-                tls: started.tls.clone(),
+                tls: started.certificate.as_ref().map(|it| it.current()),
                 gate: Arc::clone(&gate),
                 orders: Arc::clone(&orders),
             };
@@ -139,6 +140,7 @@ impl Setup {
         let index = self.index;
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.serve(ready)));
         if ran.is_err() {
+            crate::logs::flush_events();
             eprintln!("apiproxyd: core {index} died of a bug; ending the process");
             process::exit(i32::from(EXIT_BUG));
         }
@@ -185,8 +187,12 @@ impl Setup {
             drop(monoio::spawn(store.drain()));
         }
         let cells = Arc::clone(&core.cells);
-        drop(monoio::spawn(Rc::clone(&watch).run(move |lag| cells.on_loop_lag(lag))));
+        let tick = move |lag| cells.on_tick(crate::net::mono(), lag);
+        drop(monoio::spawn(Rc::clone(&watch).run(tick)));
         drop(monoio::spawn(Rc::clone(&core).housekeeping()));
+        if core.access.is_some() {
+            drop(monoio::spawn(flush_access(Rc::clone(&core))));
+        }
         if core.index == 0 {
             drop(monoio::spawn(janitor::run(Rc::clone(&core))));
         }
@@ -199,6 +205,17 @@ impl Setup {
         };
         let span = door.accept_until(acceptor, self.orders.drain()).await;
         drained(&watch, span).await;
+        if let Some(access) = &core.access {
+            access.flush();
+        }
+    }
+}
+
+/// Hands lines of the access log over that would wait for others.
+async fn flush_access(core: Rc<Core>) {
+    while let Some(access) = &core.access {
+        monoio::time::sleep(Access::FLUSH_SPAN).await;
+        access.flush();
     }
 }
 

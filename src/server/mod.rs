@@ -10,14 +10,18 @@
 //! with a line that says so: a thread short, the kernel would go on handing it connections.
 
 mod accept;
+mod certificate;
+mod clerk;
 mod core_thread;
 mod h1;
 mod janitor;
+mod proxy_header;
 mod start;
 mod watch;
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -58,11 +62,11 @@ fn block_signals() -> SigSet {
     signals
 }
 
-/// Waits for TERM or INT; HUP reads the certificate again.
+/// Waits for TERM or INT; HUP reads the certificate and opens the access log again.
 fn wait(signals: &SigSet, started: &Started) {
     loop {
         match signals.wait() {
-            Ok(Signal::SIGHUP) => started.reload_certificate(),
+            Ok(Signal::SIGHUP) => started.reload(),
             Ok(_) => return,
             Err(_) => {}
         }
@@ -72,6 +76,7 @@ fn wait(signals: &SigSet, started: &Started) {
 fn stop(signals: &SigSet, started: &Started, cores: Cores) {
     let span = started.shared.plan.settings.server.shutdown_timeout;
     tracing::info!(seconds = span.as_secs(), "draining");
+    started.shared.draining.store(true, Ordering::Release);
     let until = Instant::now() + span;
     cores.drain(span);
     // A second signal is an order to stop now.
@@ -83,6 +88,9 @@ fn stop(signals: &SigSet, started: &Started, cores: Cores) {
         && store.shutdown(left) == Shutdown::DeadlinePassed
     {
         tracing::warn!("the storage queue was not flushed in time");
+    }
+    if let Some(access) = &started.shared.access {
+        access.writer.flush(FLUSH_SPAN_MIN);
     }
     tracing::info!("stopped");
 }

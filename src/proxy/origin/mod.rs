@@ -214,6 +214,7 @@ impl Connection {
                 continue;
             }
             body.bytes += chunk.len() as u64;
+            self.permit.note_received(chunk.len() as u64);
             if body.bytes > body.bytes_max {
                 return Err(Fault::TooLarge);
             }

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -24,8 +24,10 @@ pub struct Permits {
     idle_max: usize,
     open: AtomicUsize,
     idle: AtomicUsize,
+    /// Bytes of bodies read on all its connections so far.
+    received_bytes: AtomicU64,
     waiting: Mutex<VecDeque<(u64, Waker)>>,
-    next_ticket: std::sync::atomic::AtomicU64,
+    next_ticket: AtomicU64,
 }
 
 /// One connection's place under the bound; given back when dropped.
@@ -55,8 +57,9 @@ impl Permits {
             idle_max,
             open: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            received_bytes: AtomicU64::new(0),
             waiting: Mutex::new(VecDeque::new()),
-            next_ticket: std::sync::atomic::AtomicU64::new(0),
+            next_ticket: AtomicU64::new(0),
         })
     }
 
@@ -76,6 +79,12 @@ impl Permits {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies read on all its connections so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 
     /// Requests that wait for a connection now.
@@ -147,6 +156,13 @@ impl Drop for Ticket<'_> {
         if self.permits.open.load(Ordering::Acquire) < self.permits.max {
             self.permits.wake_one();
         }
+    }
+}
+
+impl Permit {
+    /// Counts bytes of a body read on this connection.
+    pub(super) fn note_received(&self, bytes: u64) {
+        self.permits.received_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::base::Wall;
 use crate::cache::conditional_request;
-use crate::http::{Fields, Method, RequestHead, hop};
+use crate::http::untrusted::is_untrusted;
+use crate::http::{Fields, Method, RequestHead, hop, trace};
 use crate::proxy::plan::Upstream;
 
 /// A request on its way to the origin.
@@ -55,7 +56,10 @@ pub enum Purpose<'a> {
 pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
     let mut fields = out.head.fields.clone();
     hop::strip_hop_by_hop(&mut fields);
-    fields.retain(|field| !DROPPED.iter().any(|name| field.is(name)));
+    fields.retain(|field| {
+        !is_untrusted(field.name) && !WRITTEN_ANEW.iter().any(|name| field.is(name))
+    });
+    trace::drop_invalid(&mut fields);
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
@@ -115,29 +119,8 @@ pub const fn via(version: crate::http::Version) -> &'static str {
     }
 }
 
-/// Never passed on: written anew, or able to change the answer without being in the key.
-const DROPPED: &[&str] = &[
-    "Host",
-    "Content-Length",
-    "Expect",
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "X-Request-Id",
-    "X-Original-URL",
-    "X-Original-Host",
-    "X-Original-URI",
-    "X-Rewrite-URL",
-    "X-Host",
-    "X-HTTP-Method",
-    "X-HTTP-Method-Override",
-    "X-Method-Override",
-];
+/// Of this hop; beside them go those that no client may write (`http::untrusted`).
+const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
 
 /// What the cache answers itself, from the whole.
 const OF_THE_CACHE: &[&str] = &[
