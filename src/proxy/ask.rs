@@ -13,13 +13,13 @@ use rustls::pki_types::ServerName;
 
 use crate::breaker;
 use crate::cache;
-use crate::http::{Method, ResponseHead};
+use crate::http::{Fields, Method, ResponseHead};
 use crate::metrics::{CoreCells, Counter};
 use crate::net::{Dial, Stream, tls};
 use crate::proxy::core::{Core, Moment};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::{
-    Answer, Connection, Head, Outgoing, OutgoingBody, Permit, Purpose, request_head,
+    self, Answer, Connection, Head, Outgoing, OutgoingBody, Permit, Purpose, request_head,
 };
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -172,16 +172,15 @@ async fn converse(
         _ => OutgoingBody::Length(length),
     };
     let head = head_text(question, body);
-    let method = &question.task.head.method;
     if length <= UNANSWERED_BYTES_MAX {
         // An origin that takes no more may have said why before.
         let _ = connection.send(head, question.body.clone()).await;
-        return answer(core, method, connection, hint).await;
+        return answer(core, question, connection, hint).await;
     }
     // RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
     let sender = connection.sender();
     let sending = sender.send_whole(head, question.body.clone());
-    let mut answer = pin!(answer(core, method, connection, hint));
+    let mut answer = pin!(answer(core, question, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,
         First::Right(answer) => answer,
@@ -206,18 +205,28 @@ pub fn head_text(question: &Question<'_>, body: OutgoingBody) -> Vec<u8> {
 /// Reads heads until the final one.
 pub async fn answer(
     core: &Core,
-    method: &Method,
+    question: &Question<'_>,
     connection: &mut Connection,
     hint: &mut impl AsyncFnMut(&ResponseHead),
 ) -> Result<Answer, Fault> {
     let plan = core.plan();
+    let method = &question.task.head.method;
+    let drop_key = |fields: &mut Fields| {
+        if let Some(key) = &question.upstream.api_key {
+            origin::drop_key(fields, key);
+        }
+    };
     let mut interims = 0;
     loop {
         let head =
             connection.head(method, &plan.response_limits, plan.response_body_bytes_max).await?;
         match head {
-            Head::Final(answer) => return Ok(answer),
-            Head::Interim(interim) => {
+            Head::Final(mut answer) => {
+                drop_key(&mut answer.head.fields);
+                return Ok(answer);
+            }
+            Head::Interim(mut interim) => {
+                drop_key(&mut interim.fields);
                 interims += 1;
                 if interims > INTERIMS_MAX {
                     return Err(Fault::Invalid("too_many_interim_responses"));

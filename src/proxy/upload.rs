@@ -59,7 +59,7 @@ pub async fn streamed(
         Err(fault) => return fail(core, pass, leave, fault, client).await,
     };
     core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, ground, (leave, connection), framing, client).await;
+    exchange(core, pass, (ground, question), (leave, connection), framing, client).await;
 }
 
 /// A connection with the head on its way. A fresh one: a body half sent can't be repeated.
@@ -76,7 +76,7 @@ async fn open(
 async fn exchange(
     core: &Rc<Core>,
     pass: &Pass<'_>,
-    ground: &Ground,
+    (ground, question): (&Ground, &Question<'_>),
     (leave, mut connection): (Leave, Connection),
     framing: OutgoingBody,
     client: &impl Downstream,
@@ -91,7 +91,7 @@ async fn exchange(
         is_over: Cell::new(false),
     };
     let mut sending = pin!(upload.run());
-    let answer = await_head(core, pass, &mut connection, sending.as_mut(), client).await;
+    let answer = await_head(core, pass, question, &mut connection, sending.as_mut(), client).await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(End::Body(BodyEnd::Gone)) => return record::left(core, task),
@@ -141,13 +141,13 @@ enum End {
 async fn await_head(
     core: &Rc<Core>,
     pass: &Pass<'_>,
+    question: &Question<'_>,
     connection: &mut Connection,
     sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
     client: &impl Downstream,
 ) -> Result<Answer, End> {
     let mut hint = async |hint: &ResponseHead| pass::tell(hint, client).await;
-    let method = &pass.task.head.method;
-    let mut answer = pin!(ask::answer(core, method, connection, &mut hint));
+    let mut answer = pin!(ask::answer(core, question, connection, &mut hint));
     match race(sending, answer.as_mut()).await {
         First::Right(answer) => return answer.map_err(End::Origin),
         First::Left(Err(end)) => return Err(End::Body(end)),

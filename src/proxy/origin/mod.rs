@@ -3,9 +3,11 @@
 //! Called by the fetches of `proxy`. Decides nothing about caching. A connection goes back to its
 //! pool only after a complete, well-framed answer that allows reuse; every other end closes it.
 
+mod echo;
 mod pool;
 mod request;
 
+pub use echo::drop_key;
 pub use pool::{Permit, Permits, Pool};
 pub use request::{Outgoing, OutgoingBody, Purpose, request_head, via};
 
