@@ -70,7 +70,8 @@ fn two_thousand_simultaneous_first_requests_are_admitted_exactly_the_burst() {
     assert_eq!(counts[0] + counts[1], 2_000);
     assert!((10..=10 + refilled).contains(&counts[0]), "{counts:?} in {:?}", start.elapsed());
     let metrics = Metrics::of(&proxy);
-    let of = |name: &str| metrics.value(&format!("apiproxyd_rate_limit_{name}_total{{kind=\"ip\"}}"));
+    let of =
+        |name: &str| metrics.value(&format!("apiproxyd_rate_limit_{name}_total{{kind=\"ip\"}}"));
     assert_eq!([of("admitted"), of("rejected")], counts.map(f64::from));
 }
 
@@ -157,7 +158,8 @@ fn an_ipv6_network_of_64_bits_is_one_address() {
 #[test]
 fn a_guessed_key_costs_its_senders_address() {
     let origin = origin();
-    let proxy = limited(&origin, 1, 0, 5).with("security.client_api_keys", json!(["right"])).start();
+    let proxy =
+        limited(&origin, 1, 0, 5).with("security.client_api_keys", json!(["right"])).start();
     for guess in 0..5 {
         let refused = ask(&proxy, &[("X-API-Key", &format!("guess {guess}"))]);
         assert_eq!((refused.status, refused.problem().as_str()), (401, "unauthorized"));
