@@ -12,6 +12,8 @@ pub enum Refusal {
     Malformed(RequestFault),
     /// The path or query has bytes or escapes that are not let through.
     BadTarget(&'static str),
+    /// X-API-Key more than once: which of them counts would be a guess, ours or the origin's.
+    RepeatedKey,
     /// The body is not what its headers say.
     BadBody(&'static str),
     /// Its trailer section is larger than the limit.
@@ -114,6 +116,9 @@ impl Refusal {
             Self::Malformed(fault) => malformed(fault),
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
+            }
+            Self::RepeatedKey => {
+                Problem::new(400, "bad_request", "X-API-Key is there more than once")
             }
             Self::TrailersTooLarge(detail) => Problem::new(431, "head_too_large", detail),
             Self::BadJson(offset) => {
