@@ -233,7 +233,13 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
+        // What is here already may show that there will be no whole answer, while an error can be.
+        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+            Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::Passing);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
             Ok(()) if asked.answer.body.is_done() => {

@@ -93,12 +93,11 @@ pub fn serve(
             return reading.slow("/", None, Destination::Refused(refusal), Sender::default());
         }
     };
-    let mut keys = request.values(Name::XApiKey);
-    let key = keys.next();
-    if keys.next().is_some() {
+    if request.known.repeated(Name::XApiKey) {
         let refused = Destination::Refused(Refusal::RepeatedKey);
         return reading.slow(&text(&path), query.as_deref(), refused, Sender::default());
     }
+    let key = request.value(Name::XApiKey);
     let asked = Asked { method: &request.method, path: &path, key, client: reading.client };
     let (destination, sender) = match gate::check(core, asked, now.mono) {
         Gate::Proxy { upstream, path, sender } => {
