@@ -21,6 +21,8 @@ pub struct Told {
     pub result: CacheResult,
     /// One word: a reason's, a fault's or a refusal's.
     pub detail: Option<&'static str>,
+    /// It shared the fetch of another request.
+    pub collapsed: bool,
 }
 
 /// What a client got of an answer's body.
@@ -36,19 +38,19 @@ impl Told {
     /// An error of the daemon's own, and why.
     #[must_use]
     pub const fn error(detail: &'static str) -> Self {
-        Self { result: CacheResult::Error, detail: Some(detail) }
+        Self { result: CacheResult::Error, detail: Some(detail), collapsed: false }
     }
 
     /// A refusal: the cache was not asked.
     #[must_use]
     pub const fn refused(detail: &'static str) -> Self {
-        Self { result: CacheResult::None, detail: Some(detail) }
+        Self { result: CacheResult::None, detail: Some(detail), collapsed: false }
     }
 }
 
 impl From<CacheResult> for Told {
     fn from(result: CacheResult) -> Self {
-        Self { result, detail: None }
+        Self { result, detail: None, collapsed: false }
     }
 }
 
@@ -62,7 +64,8 @@ impl From<&CacheStatus> for Told {
             Outcome::Forwarded(_) => CacheResult::Miss,
             Outcome::Local => CacheResult::None,
         };
-        Self { result, detail: status.detail.map(crate::cache::Reason::as_str) }
+        let detail = status.detail.map(crate::cache::Reason::as_str);
+        Self { result, detail, collapsed: status.collapsed }
     }
 }
 
@@ -89,6 +92,12 @@ impl Sent {
 /// The slow path has answered.
 pub fn answered(core: &Core, task: &Task, status: u16, told: Told, sent: Sent) {
     let took = mono().since(task.started);
+    if told.result == CacheResult::Stale {
+        core.cells.inc(Counter::StaleServed);
+    }
+    if told.collapsed {
+        core.cells.inc(Counter::Coalesced);
+    }
     core.cells.on_response(&task.head.method, status, told.result, took, sent.bytes);
     if let Some(access) = wanting(core, status, sent.end) {
         note(core, access, task, status, told, sent, took);

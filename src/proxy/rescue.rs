@@ -36,7 +36,6 @@ pub async fn stale(
         },
         _ => CacheStatus::stale(ttl, reason),
     };
-    core.cells.inc(Counter::StaleServed);
     deliver::entry(core, inquiry, entry, status, client).await;
     Ok(())
 }
