@@ -14,6 +14,7 @@ pub fn run(settings: Settings) -> ExitCode {
 
 /// Serves until told to stop; `on_ready` gets the address once it serves.
 pub fn run_then(settings: Settings, on_ready: impl FnOnce(&str)) -> ExitCode {
+    server::hold_signals();
     if let Err(error) = logs::install(&settings.log) {
         return failure(format!("cannot start the log: {error}"));
     }

@@ -51,7 +51,13 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&str)) -> Result<(), StartE
     Ok(())
 }
 
-/// All threads inherit the mask: a signal is taken where [`wait`] waits for it, nowhere else.
+/// Keeps TERM, INT and HUP for [`run`]. All threads inherit that: a signal is taken where it is
+/// waited for, nowhere else. So this comes before any thread is started; a thread without it would
+/// take a signal in its stead, and end the process.
+pub fn hold_signals() {
+    let _ = block_signals();
+}
+
 fn block_signals() -> SigSet {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
