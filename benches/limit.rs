@@ -2,9 +2,10 @@
 //!
 //! `known` is a request of an identity that has a cell, with one identity and with as many as make
 //! every check a cache miss of the second level; `new` founds a cell each time; `fields` writes the
-//! RateLimit fields of an answer; `identity` finds a client behind two proxies. `guard` adds up what
-//! a hit pays for protection and metrics; `scrape` is paid by
-//! another thread; `access_line` by the core, where the access log is on.
+//! RateLimit fields of an answer; `identity` finds a client behind two proxies.
+//!
+//! `guard` adds up what a hit pays for protection and metrics, at most 150 ns; `scrape` is paid by
+//! another thread, `access_line` by the core, where the access log is on.
 
 use std::hint::black_box;
 use std::iter;
@@ -109,8 +110,9 @@ fn answer(bench: &mut Criterion) {
     group.finish();
 }
 
-/// What protection and insight add to a hit: endpoint list, limiter with the fields that tell of it,
-/// counters. `guard/sum` is all of it for one request; the aim is 150 ns. The parts stand beside it.
+/// What protection and insight add to a hit: endpoint list, limiter with the fields that tell of
+/// it, counters. `guard/sum` is all of it for one request; the aim is 150 ns. Its parts stand
+/// beside it.
 fn guard(bench: &mut Criterion) {
     let mut group = bench.benchmark_group("guard");
     let patterns = ["/v1/a", "/v1/b/*", "/v1/c*", "/v2/*", "/v1/weather/*", "/v1/z"];

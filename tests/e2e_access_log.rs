@@ -323,13 +323,14 @@ fn a_client_that_leaves_and_an_answer_that_is_cut_are_told_apart() {
 fn a_valid_trace_and_the_request_id_go_on_and_others_end_here() {
     let origin = origin();
     let proxy = Setup::over(&origin).start();
-    let state = ("tracestate", "vendor=1");
-    let rows: &[(&[(&str, &str)], Option<&str>, Option<&str>)] = &[
-        (&[("traceparent", TRACE), state], Some(TRACE), Some("vendor=1")),
+    const STATE: (&str, &str) = ("tracestate", "vendor=1");
+    type Sent = &'static [(&'static str, &'static str)];
+    let rows: [(Sent, Option<&str>, Option<&str>); 6] = [
+        (&[("traceparent", TRACE), STATE], Some(TRACE), Some("vendor=1")),
         (&[("Traceparent", TRACE)], Some(TRACE), None),
-        (&[("traceparent", "junk"), state], None, None),
-        (&[("traceparent", TRACE), ("traceparent", TRACE), state], None, None),
-        (&[state], None, None),
+        (&[("traceparent", "junk"), STATE], None, None),
+        (&[("traceparent", TRACE), ("traceparent", TRACE), STATE], None, None),
+        (&[STATE], None, None),
         (&[], None, None),
     ];
     // To the origin on behalf of the cache, and past it.

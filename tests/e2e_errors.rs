@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::json;
 use support::tls;
-use support::{Connection, Gate, Origin, Response, Setup, answer};
+use support::{Connection, Gate, Origin, Proxy, Response, Setup, answer};
 
 /// As configured by default, in clear text.
 const SECURITY: [(&str, &str); 5] = [
@@ -77,24 +77,24 @@ fn failing() -> Origin {
     })
 }
 
-#[test]
-fn every_kind_of_error_is_a_problem_with_the_fields_of_every_answer() {
-    let origin = failing();
-    let dead = json!([
-        {"prefix": "/dead", "entry_point": "http://127.0.0.1:9"},
-        {"prefix": "/private", "entry_point": "http://10.255.255.1"},
-    ]);
-    let setup = Setup::over(&origin)
-        .with("routes", dead)
+/// A daemon with small limits and short times, where errors are soon to be had.
+fn strict(origin: &Origin) -> Proxy {
+    Setup::over(origin)
+        .with("routes", json!([{"prefix": "/dead", "entry_point": "http://127.0.0.1:9"}]))
         .with("client.request_timeout", 1)
         .with("client.circuit_breaker_enabled", false)
         .with("server.read_timeout", 1)
         .with("security.max_response_body_size", 1_000)
         .with("security.max_request_body_size", 1_000)
-        .with("whitelisted_endpoints", json!(["/*"]))
-        .with("security.admin_token", "operator");
-    let proxy = setup.start();
-    let plain: &[(&str, &str, u16, &str)] = &[
+        .with("security.admin_token", "operator")
+        .start()
+}
+
+#[test]
+fn what_is_refused_and_what_fails_is_a_problem() {
+    let origin = failing();
+    let proxy = strict(&origin);
+    for (method, target, status, code) in [
         ("GET", "/nowhere", 404, "not_found"),
         ("POST", "/health", 405, "method_not_allowed"),
         ("TRACE", "/api/x", 405, "method_not_allowed"),
@@ -106,80 +106,59 @@ fn every_kind_of_error_is_a_problem_with_the_fields_of_every_answer() {
         ("GET", "/api/reset", 502, "upstream_unreachable"),
         ("GET", "/api/dead/x", 502, "upstream_unreachable"),
         ("GET", "/api/slow", 504, "upstream_timeout"),
-    ];
-    for (method, target, status, code) in plain {
+    ] {
         let what = format!("{method} {target}");
-        assert_problem(&what, &proxy.ask(method, target, &[]), *status, code);
+        assert_problem(&what, &proxy.ask(method, target, &[]), status, code);
     }
     let only = [("Cache-Control", "only-if-cached")];
     assert_problem("cached", &proxy.ask("GET", "/api/new", &only), 504, "only_if_cached");
-    let raw: &[(&str, &str, u16, &str)] = &[
-        ("no HTTP", "hello\r\n\r\n", 400, "bad_request"),
-        (
-            "two lengths",
-            "GET /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            400,
-            "bad_request",
-        ),
-        ("no host", "GET /api/x HTTP/1.1\r\n\r\n", 400, "bad_request"),
-        ("version", "GET /api/x HTTP/3.0\r\nHost: h\r\n\r\n", 505, "version_not_supported"),
-        (
-            "expect",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nExpect: more\r\nContent-Length: 1\r\n\r\n",
-            417,
-            "expectation_failed",
-        ),
-        (
-            "coding",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            501,
-            "not_implemented",
-        ),
-        ("slow head", "GET /api/x HTTP/1.1\r\nHost:", 408, "request_timeout"),
-        (
-            "slow body",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
-            408,
-            "request_timeout",
-        ),
-        (
-            "large body",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n",
-            413,
-            "content_too_large",
-        ),
-        (
-            "type",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            "json",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\nx",
-            400,
-            "bad_request",
-        ),
-        (
-            "chunk",
-            "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            400,
-            "bad_request",
-        ),
-    ];
-    for (what, bytes, status, code) in raw {
+    let twice = [("X-API-Key", "a"), ("X-API-Key", "b")];
+    assert_problem("two keys", &proxy.ask("GET", "/api/x", &twice), 400, "bad_request");
+}
+
+/// Method, fields and what follows the head; status and code.
+type Bad = (&'static str, &'static str, &'static str, u16, &'static str);
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+const BAD: [Bad; 11] = [
+    ("GET", "Content-Length: 1\r\nContent-Length: 2\r\n", "", 400, "bad_request"),
+    ("GET", "Host: again\r\n", "", 400, "bad_request"),
+    ("GET", "X : y\r\n", "", 400, "bad_request"),
+    ("POST", "Expect: more\r\nContent-Length: 1\r\n", "", 417, "expectation_failed"),
+    ("POST", "Transfer-Encoding: gzip, chunked\r\n", "", 501, "not_implemented"),
+    ("POST", "Content-Length: 9999\r\n", "", 413, "content_too_large"),
+    ("POST", "Content-Length: 1\r\n", "x", 415, "unsupported_media_type"),
+    ("POST", "JSON Content-Length: 1\r\n", "x", 400, "bad_request"),
+    ("POST", "JSON Content-Length: 9\r\n", "{", 408, "request_timeout"),
+    ("POST", "JSON Transfer-Encoding: chunked\r\n", "zz\r\n", 400, "bad_request"),
+    ("POST", "JSON Transfer-Encoding: chunked\r\n", "5\r\n{", 408, "request_timeout"),
+];
+
+#[test]
+fn a_message_that_breaks_the_rules_is_answered_with_a_problem() {
+    let origin = failing();
+    let proxy = strict(&origin);
+    let ask = |what: &str, bytes: &str, status: u16, code: &str| {
         let mut client = proxy.connect();
-        client.send(bytes);
-        assert_problem(what, &client.read("GET"), *status, code);
+        client.try_send(bytes).ok();
+        assert_problem(what, &client.read("GET"), status, code);
+    };
+    for (method, fields, rest, status, code) in BAD {
+        let fields = fields.replace("JSON ", JSON);
+        let bytes = format!("{method} /api/x HTTP/1.1\r\nHost: h\r\n{fields}\r\n{rest}");
+        ask(&bytes, &bytes, status, code);
     }
-    let mut client = proxy.connect();
-    client.try_send(format!("GET /api/{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9_000))).ok();
-    assert_problem("long target", &client.read("GET"), 414, "target_too_long");
-    let mut client = proxy.connect();
-    client
-        .try_send(format!("GET /api/x HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(70_000)))
-        .ok();
-    assert_problem("long head", &client.read("GET"), 431, "head_too_large");
+    ask("no HTTP", "hello\r\n\r\n", 400, "bad_request");
+    ask("no host", "GET /api/x HTTP/1.1\r\n\r\n", 400, "bad_request");
+    ask("version", "GET /api/x HTTP/3.0\r\nHost: h\r\n\r\n", 505, "version_not_supported");
+    ask("slow head", "GET /api/x HTTP/1.1\r\nHost:", 408, "request_timeout");
+    let long = format!("GET /api/{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9_000));
+    ask("long target", &long, 414, "target_too_long");
+    let long = format!("GET /api/x HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    ask("long head", &long, 431, "head_too_large");
+    let many = format!("GET /api/x HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(200));
+    ask("many fields", &many, 431, "head_too_large");
 }
 
 #[test]

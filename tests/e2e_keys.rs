@@ -285,25 +285,23 @@ fn no_command_prints_a_secret() {
             assert_eq!(code, Some(64), "{fault} {text}");
         }
     }
-    // A database that is away.
+}
+
+/// Errors of the database driver name the connection string's parts.
+#[test]
+fn a_database_that_is_away_is_reported_without_its_password() {
+    let origin = telling_origin();
     let dsn = format!("postgres://u:{}@127.0.0.1:9/db?connect_timeout=1", SECRETS[6]);
-    config(json!({"cache": {"backend": "postgres", "postgres_dsn": dsn}, "server": {"port": 0}}));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_apiproxyd"));
-    command.args(["run", "--log-level", "trace", "--config"]).arg(&file);
-    command.env_clear().env("HOME", home.path());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut first = String::new();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut out, &mut first).unwrap();
-    assert!(first.contains("listening on"), "{first}");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_silent("a database that is away", &String::from_utf8_lossy(&output.stderr));
+    let proxy = Setup::over(&origin)
+        .with("cache.backend", "postgres")
+        .with("cache.postgres_dsn", dsn)
+        .with("log.level", "trace")
+        .start();
+    eventually("it is reported", || proxy.get("/health").status == 503);
+    assert_silent("health", proxy.get("/health").text());
+    assert_silent("statistics", proxy.get("/cache/stats").text());
+    assert_silent("the log", &proxy.stderr());
+    assert_silent("stdout", &proxy.stdout());
 }
 
 #[test]

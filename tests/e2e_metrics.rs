@@ -1,16 +1,11 @@
-//! Statistics and metrics: exact under load, complete, bounded, and such as Prometheus wants them.
+//! Statistics and metrics: exact under load, complete, bounded.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::client::request;
@@ -161,9 +156,8 @@ fn statistics_are_exactly_what_the_clients_saw() {
         if cache == "none" {
             continue; // Operators' requests are among these.
         }
-        let series = format!(
-            "apiproxyd_requests_total{{method=\"{method}\",status_class=\"{class}xx\",cache=\"{cache}\"}}"
-        );
+        let labels = format!("method=\"{method}\",status_class=\"{class}xx\",cache=\"{cache}\"");
+        let series = format!("apiproxyd_requests_total{{{labels}}}");
         assert_eq!(metrics.value(&series), *count as f64, "{series}");
     }
     assert_eq!(
@@ -235,6 +229,33 @@ fn counters_survive_a_purge_and_entries_a_restart() {
     assert_eq!((&stats["l2"]["hits"], &stats["l2"]["backend"]), (&json!(1), &json!("sqlite")));
 }
 
+/// Series, and the least that they show after what the test does.
+const AT_LEAST: [(&str, f64); 23] = [
+    ("apiproxyd_connections_accepted_total", 8.0),
+    ("apiproxyd_connections_closed_total", 6.0),
+    ("apiproxyd_client_received_bytes_total", 500.0),
+    ("apiproxyd_client_sent_bytes_total", 1_000.0),
+    ("apiproxyd_http1_refused_total", 1.0),
+    ("apiproxyd_http1_refusal_reasons_total{reason=\"space_before_first_field\"}", 1.0),
+    ("apiproxyd_refusals_total{status=\"400\"}", 2.0),
+    ("apiproxyd_l1_lookups_total{result=\"hit\"}", 1.0),
+    ("apiproxyd_l1_lookups_total{result=\"miss\"}", 3.0),
+    ("apiproxyd_l1_insertions_total", 1.0),
+    ("apiproxyd_l2_lookups_total{result=\"miss\"}", 3.0),
+    ("apiproxyd_stale_served_total", 1.0),
+    ("apiproxyd_background_refreshes_total", 1.0),
+    ("apiproxyd_uncacheable_responses_total", 1.0),
+    ("apiproxyd_purges_total", 1.0),
+    ("apiproxyd_upstream_requests_total", 4.0),
+    ("apiproxyd_upstream_connections_opened_total", 2.0),
+    ("apiproxyd_upstream_failures_total{reason=\"truncated\"}", 1.0),
+    ("apiproxyd_cores", 2.0),
+    ("apiproxyd_l1_limit_bytes", 1.0),
+    ("apiproxyd_cache_saved_bytes_total", 1.0),
+    ("apiproxyd_store_up{side=\"reads\"}", 1.0),
+    ("apiproxyd_store_calls_total{op=\"get\"}", 1.0),
+];
+
 /// Drives everything that is counted at least once.
 #[test]
 fn what_happens_is_counted_where_the_table_says() {
@@ -259,37 +280,10 @@ fn what_happens_is_counted_where_the_table_says() {
     bad.read("GET");
     proxy.get("/api/x%2fy");
     proxy.clear();
-    let series = |text: &str| text.to_owned();
-    let upstream = format!("{{upstream=\"{}\"}}", origin.url());
-    let at_least = [
-        (series("apiproxyd_connections_accepted_total"), 8.0),
-        (series("apiproxyd_connections_closed_total"), 6.0),
-        (series("apiproxyd_client_received_bytes_total"), 500.0),
-        (series("apiproxyd_client_sent_bytes_total"), 1_000.0),
-        (series("apiproxyd_http1_refused_total"), 1.0),
-        (series("apiproxyd_http1_refusal_reasons_total{reason=\"space_before_first_field\"}"), 1.0),
-        (series("apiproxyd_refusals_total{status=\"400\"}"), 2.0),
-        (series("apiproxyd_l1_lookups_total{result=\"hit\"}"), 1.0),
-        (series("apiproxyd_l1_lookups_total{result=\"miss\"}"), 3.0),
-        (series("apiproxyd_l1_insertions_total"), 1.0),
-        (series("apiproxyd_l2_lookups_total{result=\"miss\"}"), 3.0),
-        (series("apiproxyd_stale_served_total"), 1.0),
-        (series("apiproxyd_background_refreshes_total"), 1.0),
-        (series("apiproxyd_uncacheable_responses_total"), 1.0),
-        (series("apiproxyd_purges_total"), 1.0),
-        (series("apiproxyd_upstream_requests_total"), 4.0),
-        (series("apiproxyd_upstream_connections_opened_total"), 2.0),
-        (series("apiproxyd_upstream_failures_total{reason=\"truncated\"}"), 1.0),
-        (format!("apiproxyd_upstream_received_bytes_total{upstream}"), 100.0),
-        (format!("apiproxyd_upstream_permits{upstream}"), 100.0),
-        (series("apiproxyd_cores"), 2.0),
-        (series("apiproxyd_l1_limit_bytes"), 1.0),
-        (series("apiproxyd_cache_saved_bytes_total"), 1.0),
-        (series("apiproxyd_store_up{side=\"reads\"}"), 1.0),
-        (series("apiproxyd_store_calls_total{op=\"get\"}"), 1.0),
-    ];
-    for (name, least) in at_least {
-        eventually(&name, || Metrics::of(&proxy).value(&name) >= least);
+    let received =
+        format!("apiproxyd_upstream_received_bytes_total{{upstream=\"{}\"}}", origin.url());
+    for (name, least) in AT_LEAST.iter().copied().chain([(received.as_str(), 100.0)]) {
+        eventually(name, || Metrics::of(&proxy).value(name) >= least);
     }
     let now = Metrics::of(&proxy);
     let connections = |state: &str| {
@@ -368,139 +362,4 @@ fn many_scrapes_at_once_are_answered_or_refused() {
     assert!(statuses.iter().all(|it| matches!(it, 200 | 503)), "{statuses:?}");
     assert!(statuses.contains(&200));
     assert_eq!(proxy.get("/metrics").status, 200);
-}
-
-/// A tool of Debian's package `prometheus`, which `tests/run` installs.
-fn tool(name: &str) -> Command {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/prometheus");
-    let local = beside.join(name);
-    Command::new(if local.exists() { local } else { name.into() })
-}
-
-#[track_caller]
-fn promtool(arguments: &[&str], input: &str) -> String {
-    let mut command = tool("promtool");
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("promtool is missing: see tests/run");
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "promtool {arguments:?}: {text}");
-    text
-}
-
-#[test]
-fn promtool_has_nothing_to_say_about_the_metrics() {
-    let origin = origin();
-    let proxy = Setup::over(&origin).start();
-    load(&proxy, 1);
-    let page = proxy.get("/metrics").text().to_owned();
-    assert_eq!(promtool(&["check", "metrics"], &page), "");
-}
-
-#[test]
-fn promtool_accepts_the_rules_their_tests_and_the_configuration() {
-    let checked = promtool(&["check", "rules", "deploy/prometheus-rules.yml"], "");
-    assert!(checked.contains("SUCCESS"), "{checked}");
-    promtool(&["test", "rules", "deploy/prometheus-rules.test.yml"], "");
-    let checked = promtool(&["check", "config", "deploy/prometheus.yml"], "");
-    assert!(checked.contains("SUCCESS"), "{checked}");
-}
-
-/// A process that is ended with the test.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// A GET of a program that is not under test; `None` while it does not answer.
-fn fetch(port: u16, target: &str) -> Option<Value> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {target} HTTP/1.0\r\nHost: h\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
-}
-
-#[test]
-fn a_real_prometheus_scrapes_and_finds_every_rule_in_order() {
-    let origin = origin();
-    let token = "scraper-token";
-    let proxy = Setup::over(&origin)
-        .with("security.metrics_auth_enabled", true)
-        .with("security.metrics_auth_token", token)
-        .start();
-    load(&proxy, 2);
-    let home = tempfile::tempdir().unwrap();
-    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus-rules.yml");
-    let config = format!(
-        "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
-         rule_files: [{rules}]\n\
-         scrape_configs:\n- job_name: apiproxyd\n  authorization: {{credentials: {token}}}\n  \
-         static_configs: [{{targets: ['{}']}}]\n",
-        proxy.addr()
-    );
-    let file = home.path().join("prometheus.yml");
-    fs::write(&file, config).unwrap();
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
-    let mut command = tool("prometheus");
-    command
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", home.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _prometheus = Ended(command.spawn().expect("prometheus is missing: see tests/run"));
-    eventually("the target is up", || {
-        let targets = fetch(port, "/api/v1/targets");
-        let targets = targets.as_ref().map(|it| &it["data"]["activeTargets"][0]);
-        targets.is_some_and(|it| it["health"] == "up" && it["lastError"] == "")
-    });
-    let query = |text: &str| {
-        let answer = fetch(port, &format!("/api/v1/query?query={text}"))?;
-        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
-    };
-    let hits = Metrics::parse(
-        proxy.ask("GET", "/metrics", &[("Authorization", "Bearer scraper-token")]).text(),
-    );
-    let hits = hits.sum("apiproxyd_requests_total", &["\"hit\""]);
-    eventually("it has the numbers", || {
-        query("sum(apiproxyd_requests_total%7Bcache%3D%22hit%22%7D)")
-            .is_some_and(|it| it == hits.to_string())
-    });
-    // The time a scrape took, as the scraper sees it, connection and all.
-    let took: f64 = query("scrape_duration_seconds").unwrap().parse().unwrap();
-    assert!(took < 2.0, "{took}");
-    eventually("every rule was evaluated without a fault", || {
-        let Some(groups) = fetch(port, "/api/v1/rules") else { return false };
-        let groups = groups["data"]["groups"].as_array().cloned().unwrap_or_default();
-        let rules: Vec<Value> = groups
-            .iter()
-            .flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default())
-            .collect();
-        rules.len() > 10 && rules.iter().all(|it| it["health"] == "ok")
-    });
-}
-
-/// How long a scrape takes is printed, not asserted: it depends on the machine.
-#[test]
-fn a_scrape_says_what_it_took() {
-    let origin = origin();
-    let proxy = Setup::over(&origin).start();
-    load(&proxy, 3);
-    let mut client = proxy.connect();
-    client.get("/metrics");
-    let start = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(client.get("/metrics").status, 200);
-    }
-    println!("a scrape: {:?}, unoptimised", start.elapsed() / 20);
 }

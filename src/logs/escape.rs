@@ -95,8 +95,8 @@ mod tests {
             let written = json_of(&text);
             prop_assert!(written.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
             let read: String = serde_json::from_str(&format!("\"{written}\"")).unwrap();
-            let bytes: Vec<u8> = read.chars().map(|it| u8::try_from(u32::from(it)).unwrap()).collect();
-            prop_assert_eq!(bytes, text.clone());
+            let byte = |it: char| u8::try_from(u32::from(it)).unwrap();
+            prop_assert_eq!(read.chars().map(byte).collect::<Vec<u8>>(), text.clone());
             let mut out = Vec::new();
             quoted(&text, &mut out);
             prop_assert!(out.iter().all(|byte| (b' '..=b'~').contains(byte)));

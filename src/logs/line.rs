@@ -104,6 +104,29 @@ impl End {
 }
 
 impl Line<'_> {
+    /// Every member that a line may have, in the order of the line.
+    pub const MEMBERS: &'static [&'static str] = &[
+        "time",
+        "client",
+        "peer",
+        "key",
+        "method",
+        "target",
+        "host",
+        "scheme",
+        "protocol",
+        "status",
+        "bytes",
+        "duration_us",
+        "cache",
+        "detail",
+        "upstream_us",
+        "end",
+        "request_id",
+        "trace_id",
+        "user_agent",
+    ];
+
     /// Appends the line and its end.
     pub fn write(&self, form: Form, masks: &Masks, out: &mut Vec<u8>) {
         let mut members = Members { form, out, first: true };
@@ -360,6 +383,24 @@ mod tests {
         for (name, expected) in rows {
             assert_eq!(json[name], expected, "{name}");
         }
+    }
+
+    #[test]
+    fn members_stand_in_the_order_of_their_list() {
+        let line = Line {
+            peer: Some(IpAddr::from([10, 0, 0, 1])),
+            key: Some("acme"),
+            detail: Some("no_store"),
+            upstream: Some(Duration::ZERO),
+            end: End::ClientLeft,
+            ..line(Some(heard()))
+        };
+        let text = text(&line, Form::Json);
+        let places: Vec<usize> =
+            Line::MEMBERS.iter().map(|it| text.find(&format!("\"{it}\":")).unwrap()).collect();
+        assert!(places.is_sorted(), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), Line::MEMBERS.len());
     }
 
     #[test]

@@ -204,7 +204,7 @@ metrics! {
         "apiproxyd_upstream_connections_opened_total" Count ()
             "Connections opened to upstreams." => [UpstreamConnectionsOpened];
         "apiproxyd_requests_abandoned_total" Count ()
-            "Requests whose client left before its answer could be counted; they count nowhere else." =>
+            "Requests whose client left before its answer was through; they count nowhere else." =>
             [RequestsAbandoned];
         "apiproxyd_breaker_refused_total" Count ()
             "Requests that an open circuit breaker kept from an upstream." => [BreakerRefused];

@@ -1,8 +1,8 @@
 //! What a core must not wait for and must not compute itself: handed to a thread, answered to the
 //! core's task.
 //!
-//! A bounded queue of closures; a full one is an answer, too ([`Undone::Shed`]). The thread belongs to
-//! `server`, which runs what comes out at the other end.
+//! A bounded queue of closures; a full one is an answer, too ([`Undone::Shed`]). The thread belongs
+//! to `server`, which runs what comes out at the other end.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -243,8 +243,8 @@ impl Tcp {
         }
     }
 
-    /// Copies into `buf` what has already arrived, without taking it and without waiting. `Ok(0)` is
-    /// the end of stream.
+    /// Copies into `buf` what has already arrived, without taking it or waiting. `Ok(0)` is the end
+    /// of stream.
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived or a read is under way; other socket errors.
