@@ -54,8 +54,9 @@ fn whole_seconds(span: Duration) -> u64 {
     span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
-/// `Retry-After: 0` would invite a loop.
-fn retry_seconds(retry_after: Duration) -> u64 {
+/// What Retry-After says: whole seconds, rounded up, at least 1, since 0 would invite a loop.
+#[must_use]
+pub fn retry_seconds(retry_after: Duration) -> u64 {
     whole_seconds(retry_after).max(1)
 }
 

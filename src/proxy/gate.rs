@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::base::Mono;
 use crate::http::Method;
-use crate::limit::{Ask, Both, Kind, Quota, Standing, Verdict};
+use crate::limit::{Ask, Both, Kind, Quota, Standing, Verdict, fields};
 use crate::metrics::Counter;
 use crate::proxy::core::Core;
 use crate::proxy::error::Refusal;
@@ -201,8 +201,8 @@ fn admit(
                 Kind::Address => Counter::LimiterRejectedIp,
                 Kind::Key => Counter::LimiterRejectedKey,
             });
-            let secs = retry_after.as_millis().div_ceil(1_000);
-            let refusal = Refusal::RateLimited(u32::try_from(secs).unwrap_or(u32::MAX).max(1));
+            let secs = fields::retry_seconds(retry_after);
+            let refusal = Refusal::RateLimited(u32::try_from(secs).unwrap_or(u32::MAX));
             let standing = |it: &Ask<'_>| shared.limiter.standing(it.hash, it.quota, now);
             let standings = Standings {
                 address: address.as_ref().map(standing),

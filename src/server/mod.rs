@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main thread   binds, opens, starts the cores, waits for signals
+//! clerk         errands of the cores, looks at the certificate's files
 //! core threads  accept, serve (watch.rs: deadlines; h1: the driver), drain
 //! ```
 //!
