@@ -11,10 +11,8 @@ use crate::store::{Op, StoreStats};
 /// Reads it all. Some dozens of atomic loads; no database, no lock that a request would take.
 pub fn extras(shared: &Shared) -> Extras {
     let now = crate::net::mono();
-    let upstreams = shared.breakers.iter();
-    let upstreams = (0..).zip(upstreams.zip(&shared.permits));
-    let upstreams = upstreams.map(|(at, (breaker, permits))| {
-        let status = breaker.status(now);
+    let upstreams = (0..).zip(&shared.upstreams).map(|(at, state)| {
+        let (status, permits) = (state.breaker.status(now), &state.permits);
         UpstreamExtras {
             name: name(at, &shared.plan.settings.upstreams),
             breaker: status.position,

@@ -9,7 +9,7 @@
 //! None is made where the client sent none: an id that nobody has recorded a span for would only
 //! lead to nothing. The request id is what names such a request.
 
-use crate::http::fields::Fields;
+use crate::http::fields::{Field, Fields};
 
 /// The trace-id of a valid `traceparent`, 32 hexadecimal digits. `values` are those of all its
 /// field lines: where there is not exactly one, none is valid (section 3.2.1: it is a singleton).
@@ -25,11 +25,9 @@ pub fn trace_id<'f>(mut values: impl Iterator<Item = &'f [u8]>) -> Option<&'f [u
 /// Removes `traceparent` and `tracestate` unless the former is valid: whoever can't read it must
 /// not pass on the latter either (section 4.3).
 pub fn drop_invalid(fields: &mut Fields) {
-    let parents = || fields.all(TRACEPARENT);
-    let alone = parents().next().is_none() && !fields.contains(TRACESTATE);
-    if !alone && trace_id(parents()).is_none() {
-        fields.remove(TRACEPARENT);
-        fields.remove(TRACESTATE);
+    let named = |field: &Field<'_>| field.is(TRACEPARENT) || field.is(TRACESTATE);
+    if fields.iter().any(|it| named(&it)) && trace_id(fields.all(TRACEPARENT)).is_none() {
+        fields.retain(|field| !named(&field));
     }
 }
 

@@ -9,7 +9,10 @@
 /// Whether a request field of that name ends here. A comparison of lengths for most names.
 #[must_use]
 pub fn is_untrusted(name: &[u8]) -> bool {
-    UNTRUSTED.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    // The first letter decides for most.
+    let first = name.first().map_or(0, u8::to_ascii_lowercase);
+    matches!(first, b'c' | b'f' | b'p' | b't' | b'x')
+        && UNTRUSTED.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// All of them.

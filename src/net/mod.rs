@@ -10,6 +10,7 @@
 //! | `boundary` | where a panic ends |
 //! | `clock` | the two clocks that pure code is given as `now` |
 //! | `errands` | what a core hands to another thread |
+//! | `ticks` | coarse deadlines, one timer for a whole core |
 //! | `resolver` | names to addresses, on threads of its own |
 //! | `connect` | dialling one of several addresses |
 //! | `listen` | listening sockets, one for each core |
@@ -26,6 +27,7 @@ pub mod resolver;
 pub mod runtime;
 pub mod stream;
 pub mod tcp;
+pub mod ticks;
 pub mod tls;
 
 pub use boundary::{Guarded, Panicked, guarded};

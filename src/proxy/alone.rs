@@ -6,8 +6,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::cache::{CacheStatus, Entry, Reason, own_fields, storable};
 use crate::http::Method;
 use crate::net::wall;
@@ -20,7 +18,7 @@ use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
 use crate::proxy::hub::Published;
 use crate::proxy::inquiry::Inquiry;
-use crate::proxy::origin::Purpose;
+use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, ask, clean, gather};
 use crate::proxy::race::{First, race};
 use crate::proxy::record;
@@ -49,6 +47,7 @@ impl Alone<'_> {
             upstream,
             purpose: self.purpose(),
             body: inquiry.body.clone(),
+            patience: if self.stored.is_some() { Patience::None } else { Patience::Some },
         };
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
@@ -109,7 +108,7 @@ impl Alone<'_> {
             return pass::send(core, task, upstream, asked, status, client).await;
         }
         let gathered = {
-            let mut gathering = pin!(gather(upstream, &mut asked));
+            let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
@@ -120,18 +119,16 @@ impl Alone<'_> {
         let body = match gathered {
             Ok(body) => body,
             Err(fault) => {
-                asked.leave.failed(None);
-                core.cells.on_upstream_failure(fault.as_str());
+                asked.fail(core, fault);
                 return self.rescue(core, fault, client).await;
             }
         };
-        let Asked { connection, answer, times, leave } = asked;
-        leave.answered(&answer.head);
-        connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
+        let (head, times) = (asked.answer.take_head(), asked.times);
+        asked.finish(core, upstream);
         match facts {
             Ok(facts) => {
-                let own = own_fields(&answer.head);
-                let material = Material { head: answer.head, times, facts, body };
+                let own = own_fields(&head);
+                let material = Material { head, times, facts, body };
                 let (entry, published) = fill::fill_solo(core, inquiry, ground, material);
                 let status = match published {
                     Published::Doomed => status.unstored(Reason::Purged),
@@ -141,8 +138,7 @@ impl Alone<'_> {
             }
             Err(why) => {
                 let status = status.unstored(why);
-                let head = clean(answer.head);
-                let body: Bytes = body;
+                let head = clean(head);
                 let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
                 deliver::note(&mut whole.head.fields, &status);
                 let result = deliver::result_of(&status);

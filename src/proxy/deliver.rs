@@ -47,9 +47,8 @@ pub async fn entry_with(
     fields.extend(own);
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
     let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
-    let mut text = Vec::with_capacity(64);
-    answer::push_age(entry.facts().age(now), &mut text);
-    append(&mut answer.head.fields, &text);
+    let age = entry.facts().age(now);
+    answer.head.fields.extend_with(|out| answer::push_age(age, out));
     note(&mut answer.head.fields, &status);
     whole(core, &inquiry.task, answer, result_of(&status), client).await;
 }
@@ -305,18 +304,15 @@ fn boundary(body: &[u8]) -> String {
 
 /// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.
 pub fn note(fields: &mut Fields, status: &CacheStatus) {
-    let mut value = Vec::with_capacity(96);
-    status.write(&mut value);
-    fields.push("X-Cache", status.x_cache());
-    fields.push("Cache-Status", value);
+    fields.extend_with(|out| {
+        out.extend_from_slice(b"X-Cache: ");
+        out.extend_from_slice(status.x_cache().as_bytes());
+        out.extend_from_slice(b"\r\nCache-Status: ");
+        status.write(out);
+        out.extend_from_slice(b"\r\n");
+    });
     if status.detail == Some(Reason::Offline) {
         fields.push("X-Offline", "true");
-    }
-}
-
-fn append(fields: &mut Fields, text: &[u8]) {
-    if let Some(more) = Fields::from_wire(text) {
-        fields.extend(&more);
     }
 }
 

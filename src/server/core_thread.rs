@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::Driver as Wanted;
 use crate::logs::Access;
 use crate::net::runtime::{self, Driver, Runtime};
+use crate::net::ticks;
 use crate::proxy::Core;
 use crate::server::accept::{self, Gate};
 use crate::server::janitor;
@@ -187,8 +188,11 @@ impl Setup {
             drop(monoio::spawn(store.drain()));
         }
         let cells = Arc::clone(&core.cells);
-        let tick = move |lag| cells.on_tick(crate::net::mono(), lag);
-        drop(monoio::spawn(Rc::clone(&watch).run(tick)));
+        let ticking = Rc::clone(&watch);
+        drop(monoio::spawn(ticks::run(move |lag| {
+            cells.on_tick(crate::net::mono(), lag);
+            ticking.on_tick();
+        })));
         drop(monoio::spawn(Rc::clone(&core).housekeeping()));
         if core.access.is_some() {
             drop(monoio::spawn(flush_access(Rc::clone(&core))));

@@ -2,6 +2,7 @@
 
 use crate::base::Wall;
 use crate::cache::conditional_request;
+use crate::http::fields::Field;
 use crate::http::untrusted::is_untrusted;
 use crate::http::{Fields, Method, RequestHead, hop, trace};
 use crate::proxy::plan::Upstream;
@@ -54,26 +55,42 @@ pub enum Purpose<'a> {
 /// The head as HTTP/1.1 text.
 #[must_use]
 pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut fields = out.head.fields.clone();
-    hop::strip_hop_by_hop(&mut fields);
-    fields.retain(|field| {
-        !is_untrusted(field.name) && !WRITTEN_ANEW.iter().any(|name| field.is(name))
-    });
+    write_head(out, &request_fields(out))
+}
+
+/// The fields that go on, and ours.
+fn request_fields(out: &Outgoing<'_>) -> Fields {
+    let ending = hop::Ending::of(&out.head.fields);
+    let of_the_cache: &[&str] = match out.purpose {
+        Purpose::Pass => &[],
+        Purpose::Fill { .. } => OF_THE_CACHE,
+    };
+    let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
+    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
+    let goes_on = |field: &Field<'_>| {
+        !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
+            && !is_untrusted(field.name)
+            && !ending.has(field.name)
+    };
+    let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
+    for field in out.head.fields.iter().filter(goes_on) {
+        fields.push(field.name, field.value);
+    }
     trace::drop_invalid(&mut fields);
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
     if let Some(key) = &out.upstream.api_key {
-        fields.replace("X-API-Key", key.expose());
+        fields.push("X-API-Key", key.expose());
     }
     if let Purpose::Fill { stored, gzip } = out.purpose {
-        fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
         fields.push("Accept-Encoding", if gzip { "gzip" } else { "identity" });
         if let Some(stored) = stored {
             conditional_request(&mut fields, stored, out.now);
         }
     }
-    write_head(out, &fields)
+    push_own(out, &mut fields);
+    fields
 }
 
 /// RFC 9110 section 7.6.2; zero was answered here.
@@ -84,8 +101,22 @@ fn count_down(fields: &mut Fields) {
     }
 }
 
+fn push_own(out: &Outgoing<'_>, fields: &mut Fields) {
+    fields.push("X-Forwarded-For", out.client.to_string());
+    fields.push("X-Forwarded-Proto", out.scheme);
+    // Behind those of the hops before (RFC 9110 section 7.6.3).
+    fields.push("Via", via(out.head.version));
+    fields.push("X-Request-Id", out.request_id);
+    match out.body {
+        OutgoingBody::None => {}
+        OutgoingBody::Length(length) => fields.push("Content-Length", length.to_string()),
+        OutgoingBody::Chunked => fields.push("Transfer-Encoding", "chunked"),
+    }
+}
+
+/// The head as HTTP/1.1 text.
 fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
-    let mut text = Vec::with_capacity(fields.as_wire().len() + 512);
+    let mut text = Vec::with_capacity(fields.as_wire().len() + out.head.path.len() + OWN_BYTES);
     text.extend_from_slice(out.head.method.as_str().as_bytes());
     text.push(b' ');
     out.upstream.push_target(&out.head.path, out.head.query.as_deref(), &mut text);
@@ -93,18 +124,6 @@ fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
     text.extend_from_slice(out.upstream.target.authority().as_bytes());
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(fields.as_wire());
-    let mut own = Fields::with_capacity(256);
-    own.push("X-Forwarded-For", out.client.to_string());
-    own.push("X-Forwarded-Proto", out.scheme);
-    // Behind those of the hops before (RFC 9110 section 7.6.3).
-    own.push("Via", via(out.head.version));
-    own.push("X-Request-Id", out.request_id);
-    match out.body {
-        OutgoingBody::None => {}
-        OutgoingBody::Length(length) => own.push("Content-Length", length.to_string()),
-        OutgoingBody::Chunked => own.push("Transfer-Encoding", "chunked"),
-    }
-    text.extend_from_slice(own.as_wire());
     text.extend_from_slice(b"\r\n");
     text
 }
@@ -121,6 +140,9 @@ pub const fn via(version: crate::http::Version) -> &'static str {
 
 /// Of this hop; beside them go those that no client may write (`http::untrusted`).
 const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
+
+/// Room for what we add to a head.
+const OWN_BYTES: usize = 320;
 
 /// What the cache answers itself, from the whole.
 const OF_THE_CACHE: &[&str] = &[
