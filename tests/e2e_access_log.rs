@@ -212,10 +212,9 @@ fn credentials_in_queries_are_masked_and_bodies_never_logged() {
     );
     let lines = await_lines(&path, 6);
     let text = fs::read_to_string(&path).unwrap();
-    assert!(
-        !text.contains("9\"") && !text.contains("SECRET") && !text.contains("SCRAPER"),
-        "{text}"
-    );
+    for secret in ["SECRET9", "SCRAPER9", "OPERATOR9", "password"] {
+        assert!(!text.contains(secret), "{text}");
+    }
     let expected = "/api/keep?a=1&Access_Token=***&%74oken=***;key=***&tenant=***";
     assert_eq!(lines[0]["target"], expected);
     assert_eq!(lines[1]["target"], "/api/keep?b=2");
