@@ -284,7 +284,7 @@ impl Pool {
     /// Waits in the queue. The caller bounds the time.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when [`WAITING_MAX`] wait already.
+    /// [`Fault::Busy`] when `WAITING_MAX` wait already.
     pub async fn acquire(&self, reuse: Reuse) -> Result<Place, Fault> {
         let number = self.permits.next_ticket.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { pool: self, number };
