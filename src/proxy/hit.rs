@@ -16,7 +16,7 @@ use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept, trace};
 use crate::http1::write::{write_response_head, write_status_line};
 use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
-use crate::logs::{Access, End, Heard, Line};
+use crate::logs::{End, Heard, Line};
 use crate::metrics::{CacheResult, Counter};
 use crate::net::mono;
 use crate::proxy::answer;
@@ -266,7 +266,7 @@ impl Reading<'_, '_, '_> {
     /// The target as it came, where there is a log that may want it. What is asked of the daemon
     /// itself may have a token, or a whole request, in its query.
     fn spelling(&self, destination: Destination) -> Option<Box<Spelling>> {
-        let _: &Access = self.core.access.as_ref()?;
+        self.core.access.as_ref()?;
         let target = &self.request.target;
         let own = matches!(destination, Destination::Admin);
         Some(Box::new(Spelling {
@@ -383,7 +383,7 @@ fn write_problem(core: &Core, peer: &Peer, problem: Problem, why: &'static str, 
     fields.push("Connection", "close");
     write_response_head(out, problem.status, &fields);
     out.extend_from_slice(&body);
-    record::broken(core, peer, (problem.status, why), body.len() as u64, &id);
+    record::broken(core, peer, problem.status, why, body.len() as u64, &id);
 }
 
 /// With any of these the cache policy decides, on the slow path.

@@ -115,8 +115,14 @@ pub fn left(core: &Core, task: &Task) {
 }
 
 /// What came was no HTTP, or did not come in time; the answer said so.
-pub fn broken(core: &Core, peer: &Peer, told: (u16, &'static str), bytes: u64, id: &RequestId) {
-    let (status, detail) = told;
+pub fn broken(
+    core: &Core,
+    peer: &Peer,
+    status: u16,
+    detail: &'static str,
+    bytes: u64,
+    id: &RequestId,
+) {
     core.cells.inc(Counter::H1Refused);
     core.cells.on_head_refusal(detail);
     core.cells.on_refusal(status);
