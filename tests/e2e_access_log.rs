@@ -258,6 +258,21 @@ fn a_file_that_cannot_be_opened_is_refused_at_the_start() {
     assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
 }
 
+/// A full disk: lines are lost, counted and reported once; requests are answered.
+#[test]
+fn a_log_that_cannot_be_written_is_reported_and_stops_nobody() {
+    let origin = origin();
+    let (setup, _) = logging(&origin);
+    let proxy = setup.with("log.access_path", "/dev/full").start();
+    let dropped = || Metrics::of(&proxy).value("apiproxyd_access_log_dropped_total");
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/api/keep").status, 200);
+        let before = dropped();
+        eventually("it is counted", || dropped() > before);
+    }
+    assert_eq!(proxy.stderr().matches("/dev/full can't be written").count(), 1);
+}
+
 /// A reader that stands still: lines are dropped and counted, and nobody waits.
 #[test]
 fn a_log_that_is_not_read_stops_nobody() {
