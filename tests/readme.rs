@@ -11,6 +11,7 @@ use std::path::Path;
 use apiproxyd::cache::Reason;
 use apiproxyd::config::{render, rows};
 use apiproxyd::logs::Line;
+use apiproxyd::metrics::labels::UPSTREAM_FAILURES;
 use apiproxyd::metrics::{Counter, Gauge};
 
 const README: &str = include_str!("../README.md");
@@ -44,6 +45,9 @@ fn every_fault_of_an_upstream_is_named() {
     let (faults, _) = faults.split_once("pub fn problem").unwrap();
     let words: Vec<_> = faults.lines().filter_map(|it| quoted(it.split_once("=>")?.1)).collect();
     assert!(words.len() >= 10, "{words:?}");
+    for word in &words {
+        assert!(UPSTREAM_FAILURES.contains(word), "{word} is no label");
+    }
     // Told in Cache-Status as fwd-status.
     for word in words.into_iter().filter(|it| *it != "status") {
         assert!(README.contains(&format!("`{word}`")), "{word}");
