@@ -115,17 +115,25 @@ impl Fields {
         true
     }
 
-    /// Keeps the fields for which `keep` says so, in their order.
+    /// Keeps the fields for which `keep` says so, in their order. Moves bytes, allocates nothing.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
-        let mut kept = Vec::with_capacity(self.wire.len());
-        let mut names = 0;
-        for (field, line) in self.lines() {
-            if keep(field) {
+        let (mut from, mut to, mut names) = (0, 0, 0);
+        while let Some((field, line)) = self.wire.get(from..).and_then(first_line) {
+            let (bytes, kept) = (line.len(), keep(field));
+            if kept {
                 names |= bit(field.name);
-                kept.extend_from_slice(line);
+                self.wire.copy_within(from..from + bytes, to);
+                to += bytes;
             }
+            from += bytes;
         }
-        (self.wire, self.names) = (kept, names);
+        self.wire.truncate(to);
+        self.names = names;
+    }
+
+    /// Makes room for `bytes` of text more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.wire.reserve(bytes);
     }
 
     /// Adds all fields of `other` at the end.
@@ -148,7 +156,7 @@ impl Fields {
 
     /// The fields in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
-        self.lines().map(|(field, _)| field)
+        lines(&self.wire).map(|(field, _)| field)
     }
 
     /// The values of all fields of that name, in order.
@@ -196,23 +204,24 @@ impl Fields {
         let wire = if self.names & bit(name.as_bytes()) == 0 { &[] } else { self.wire.as_slice() };
         lines(wire).map(|(field, _)| field).filter(move |field| field.is(name))
     }
-
-    fn lines(&self) -> impl Iterator<Item = (Field<'_>, &[u8])> + Clone {
-        lines(&self.wire)
-    }
 }
 
 /// The fields of a text in the form of [`Fields::as_wire`], each with its line.
 fn lines(wire: &[u8]) -> impl Iterator<Item = (Field<'_>, &[u8])> + Clone {
     let mut rest = wire;
     std::iter::from_fn(move || {
-        let end = memchr(b'\n', rest)?;
-        let line = rest.get(..=end)?;
-        rest = rest.get(end + 1..)?;
-        let colon = memchr(b':', line)?;
-        let value = line.get(colon + 2..line.len() - 2)?;
-        Some((Field { name: line.get(..colon)?, value }, line))
+        let (field, line) = first_line(rest)?;
+        rest = rest.get(line.len()..)?;
+        Some((field, line))
     })
+}
+
+#[inline]
+fn first_line(wire: &[u8]) -> Option<(Field<'_>, &[u8])> {
+    let line = wire.get(..=memchr(b'\n', wire)?)?;
+    let colon = memchr(b':', line)?;
+    let value = line.get(colon + 2..line.len() - 2)?;
+    Some((Field { name: line.get(..colon)?, value }, line))
 }
 
 /// The bits of the names in a text; `None` when it is not in the form of [`Fields::as_wire`].

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::{CacheStatus, Entry, Reason, own_fields, storable};
+use crate::cache::{CacheStatus, Entry, Facts, Reason, own_fields, storable};
 use crate::http::Method;
 use crate::net::wall;
 use crate::proxy::ask::{Asked, Question};
@@ -57,12 +57,25 @@ impl Alone<'_> {
         let code = asked.answer.head.status;
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
-            effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked).await;
+            // Boxed: it may have to purge, which is large.
+            let renewing = effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked);
+            Box::pin(renewing).await;
         }
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
         }
-        self.filled(core, &ground, asked, status, client).await;
+        let head = &asked.answer.head;
+        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
+        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        // What must be cut, decoded or judged by conditions must be whole first.
+        let partial = inquiry.is_partial() || inquiry.must_decode(head);
+        if small && (facts.is_ok() || partial) {
+            let filling = self.filled(core, &ground, asked, facts, status, client);
+            return Box::pin(filling).await;
+        }
+        let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
+        let status = status.unstored(why);
+        pass::send(core, &inquiry.task, upstream, asked, status, client).await;
     }
 
     /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
@@ -86,27 +99,18 @@ impl Alone<'_> {
         rescue::fault(core, self.inquiry, fault, unused, client).await;
     }
 
+    /// Gathers an answer, stores it where it may be, and sends what this request wants of it.
     async fn filled(
         &self,
         core: &Rc<Core>,
         ground: &Ground,
         mut asked: Asked,
+        facts: Result<Facts, Reason>,
         status: CacheStatus,
         client: &impl Downstream,
     ) {
         let inquiry = self.inquiry;
         let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
-        let head = &asked.answer.head;
-        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-        // What must be cut, decoded or judged by conditions must be whole first.
-        let partial = inquiry.is_partial() || inquiry.must_decode(head);
-        let whole = small && (facts.is_ok() || partial);
-        if !whole {
-            let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
-            let status = status.unstored(why);
-            return pass::send(core, task, upstream, asked, status, client).await;
-        }
         let gathered = {
             let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {

@@ -82,7 +82,8 @@ pub async fn ask(
     question.task.trail.upstream.set(Some(mono().since(begun)));
     match asked.unwrap_or(Err(Fault::Timeout)) {
         Ok((connection, answer, times)) => {
-            leave.on_head(core, upstream, &question.task.head.fields, &answer.head);
+            let request = &question.task.head.fields;
+            leave.on_head(core, upstream, request, &answer.head, times.responded);
             Ok(Asked { connection, answer, times, leave, deadline })
         }
         Err(fault) => {
@@ -154,9 +155,20 @@ async fn converse(
         let _ = connection.send(head, question.body.clone()).await;
         return answer(core, question, connection, hint).await;
     }
-    // RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+    // Boxed, since most bodies are short.
+    Box::pin(converse_at_length(core, question, connection, head, hint)).await
+}
+
+/// RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+async fn converse_at_length(
+    core: &Core,
+    question: &Question<'_>,
+    connection: &mut Connection,
+    head: Vec<u8>,
+    hint: &mut impl AsyncFnMut(&ResponseHead),
+) -> Result<Answer, Fault> {
     let sender = connection.sender();
-    let sending = Box::pin(sender.send_whole(head, question.body.clone()));
+    let sending = sender.send_whole(head, question.body.clone());
     let mut answer = pin!(answer(core, question, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,

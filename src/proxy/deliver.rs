@@ -109,7 +109,8 @@ pub async fn incoming(
     let reply = Reply { status: incoming.head.status, fields, length };
     let reader = Reader(incoming);
     let sent = match client.start(reply).await {
-        Ok(()) => pump(&reader, client).await,
+        // Boxed: most answers are whole.
+        Ok(()) => Box::pin(pump(&reader, client)).await,
         Err(Gone) => Sent::left(0),
     };
     drop(reader);

@@ -155,7 +155,7 @@ fn get_of(
     };
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),
-        task: get,
+        task: Box::new(get),
         upstream: upstream.index,
         policy,
         facts,

@@ -71,24 +71,36 @@ pub async fn settled(
     core: &Rc<Core>,
     pass: &Pass<'_>,
     ground: &Ground,
-    mut asked: Asked,
+    asked: Asked,
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, status, .. } = pass;
     if !effects::has_any(upstream, task, &asked) {
         return send(core, task, upstream, asked, *status, client).await;
     }
-    // Boxed: a purge that all cores confirm is large, and most answers ask for none.
+    // Boxed, as a purge that all cores confirm is large.
     let filling = Box::pin(effects::settle(core, task, upstream, ground, &asked)).await;
-    let Some(filling) = filling else {
-        return send(core, task, upstream, asked, *status, client).await;
-    };
-    let body = match gather(&mut asked).await {
-        Ok(body) => body,
-        Err(fault) => return broken(core, task, asked, fault, client).await,
-    };
-    let (answer, result) = kept(core, pass, filling, asked, body);
-    deliver::whole(core, task, answer, result, client).await;
+    match filling {
+        None => send(core, task, upstream, asked, *status, client).await,
+        Some(filling) => Box::pin(fill_get(core, pass, filling, asked, client)).await,
+    }
+}
+
+/// Stores an answer that says what a GET would now get, and sends it.
+async fn fill_get(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    filling: Filling,
+    mut asked: Asked,
+    client: &impl Downstream,
+) {
+    match gather(&mut asked).await {
+        Ok(body) => {
+            let (answer, result) = kept(core, pass, filling, asked, body);
+            deliver::whole(core, pass.task, answer, result, client).await;
+        }
+        Err(fault) => broken(core, pass.task, asked, fault, client).await,
+    }
 }
 
 /// Stores what an answer says of GET, and makes the client's of it.
@@ -182,7 +194,8 @@ pub async fn send(
     let length = length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: code, fields: head.fields, length };
     let sent = match client.start(reply).await {
-        Ok(()) => pump(core, upstream, asked, first, client).await,
+        // Boxed: most answers are whole.
+        Ok(()) => Box::pin(pump(core, upstream, asked, first, client)).await,
         Err(Gone) => Sent::left(0),
     };
     record::answered(core, task, code, result, sent);

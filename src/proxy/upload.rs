@@ -111,7 +111,7 @@ async fn exchange(
     };
     task.trail.upstream.set(Some(mono().since(begun)));
     let times = cache::Exchange { requested, responded: wall() };
-    leave.on_head(core, upstream, &task.head.fields, &answer.head);
+    leave.on_head(core, upstream, &task.head.fields, &answer.head, times.responded);
     let asked = Asked { connection, answer, times, leave, deadline };
     let answering = pass::settled(core, pass, ground, asked, client);
     match upload.beside(sending.as_mut(), answering).await {

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::{Mono, Wall};
 use crate::breaker::{self, Cause, Change, Pause, Turn, pause};
 use crate::http::{Fields, ResponseHead};
 use crate::metrics::{CoreCells, Counter};
-use crate::net::{mono, wall};
+use crate::net::mono;
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
 use crate::proxy::origin::state::UpstreamState;
@@ -53,13 +54,16 @@ pub async fn obtain(
         Patience::None => Duration::ZERO,
         Patience::Some => TURN_WAIT_MAX.min(upstream.request_timeout),
     };
-    match state.pacer.turn(span, mono()) {
-        Turn::Now => {}
-        // Boxed: a timer is large, and hardly ever needed here.
-        Turn::Wait(wait) => Box::pin(wait_for_turn(core, state, wait)).await?,
-        Turn::Refused { retry_after } => return Err(paused(core, retry_after)),
+    let now = mono();
+    match state.pacer.turn(span, now) {
+        Turn::Now => enter(core, state, now),
+        Turn::Wait(wait) => {
+            // Boxed: a timer is large, and hardly ever needed here.
+            Box::pin(wait_for_turn(core, state, wait)).await?;
+            enter(core, state, mono())
+        }
+        Turn::Refused { retry_after } => Err(paused(core, retry_after)),
     }
-    enter(core, state)
 }
 
 async fn wait_for_turn(core: &Core, state: &UpstreamState, wait: Duration) -> Result<(), Fault> {
@@ -73,12 +77,12 @@ fn paused(core: &Core, retry_after: Duration) -> Fault {
     Fault::Paused(whole_secs(retry_after))
 }
 
-fn enter(core: &Core, state: &UpstreamState) -> Result<Leave, Fault> {
+fn enter(core: &Core, state: &UpstreamState, now: Mono) -> Result<Leave, Fault> {
     let cells = Arc::clone(&core.cells);
     if !core.plan().settings.client.circuit_breaker_enabled {
         return Ok(Leave { permit: None, cells, verdict: Verdict::Success });
     }
-    match state.breaker.enter(mono()) {
+    match state.breaker.enter(now) {
         Ok(permit) => {
             note(permit.change());
             Ok(Leave { permit: Some(permit), cells, verdict: Verdict::Success })
@@ -98,18 +102,20 @@ impl Leave {
     }
 
     /// The head of the answer is there. 5xx are the upstream's failures, 4xx are not; a pause that
-    /// it asks for begins now. `request` are the fields of the client's request.
+    /// it asks for begins now. `request` are the fields of the client's request, `now` is when the
+    /// head came.
     pub fn on_head(
         &mut self,
         core: &Core,
         upstream: &Upstream,
         request: &Fields,
         head: &ResponseHead,
+        now: Wall,
     ) {
         if head.status >= 500 {
-            self.verdict = Verdict::Failure(pause::retry_after(&head.fields, wall()));
+            self.verdict = Verdict::Failure(pause::retry_after(&head.fields, now));
         }
-        let Some(pause) = pause::asked_for(head, wall()) else { return };
+        let Some(pause) = pause::asked_for(head, now) else { return };
         if is_for_all(&pause, upstream, request) {
             core.cells.inc(Counter::UpstreamPauses);
             core.shared.upstream(upstream).pacer.pause(pause.span, mono());

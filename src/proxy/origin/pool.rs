@@ -12,7 +12,7 @@
 //!  a request waits, others idle      --> their cores are asked to close one
 //! ```
 //!
-//! The bounds on idle connections hold for those that nobody has used for [`IDLE_GRACE`]: between
+//! The bounds on idle connections hold for those that nobody has used for half a second: between
 //! two requests of a busy moment a connection is not idle, and to close it would be to dial it
 //! again.
 
@@ -26,7 +26,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::base::Mono;
-use crate::net::{Peek, clock};
+use crate::net::{Peek, clock, ticks};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::connection::{Connection, Line};
 
@@ -69,13 +69,15 @@ pub struct Pool {
     core: usize,
     permits: Arc<Permits>,
     idle: RefCell<VecDeque<Idle>>,
-    idle_timeout: Duration,
+    /// In ticks.
+    idle_max: u64,
 }
 
 struct Idle {
     line: Rc<Line>,
     permit: Permit,
-    since: Mono,
+    /// The core's tick when its last exchange ended.
+    since: u64,
 }
 
 /// Which idle connections will do for a request.
@@ -251,7 +253,7 @@ impl Pool {
     /// An empty pool of core number `core`.
     #[must_use]
     pub fn new(core: usize, permits: Arc<Permits>, idle_timeout: Duration) -> Self {
-        Self { core, permits, idle: RefCell::default(), idle_timeout }
+        Self { core, permits, idle: RefCell::default(), idle_max: ticks::of(idle_timeout) }
     }
 
     /// The bounds it keeps to.
@@ -319,19 +321,19 @@ impl Pool {
     /// An idle connection that is still open and silent, the most recently used first.
     fn take_idle(&self, reuse: Reuse) -> Option<Connection> {
         let idle_max = match reuse {
-            Reuse::Any => self.idle_timeout,
-            Reuse::Recent => self.idle_timeout.min(RECENT_SPAN),
+            Reuse::Any => self.idle_max,
+            Reuse::Recent => self.idle_max.min(RECENT_TICKS),
             Reuse::Never => return None,
         };
-        let now = clock::mono();
         loop {
             let newest = self.idle.borrow_mut().pop_back()?;
-            if now.since(newest.since) >= idle_max && reuse == Reuse::Recent {
+            let span = ticks::now() - newest.since;
+            if span >= idle_max && reuse == Reuse::Recent {
                 self.idle.borrow_mut().push_back(newest);
                 return None;
             }
             self.permits.on_used();
-            if now.since(newest.since) < idle_max && newest.line.peek_state() == Peek::Nothing {
+            if span < idle_max && newest.line.peek_state() == Peek::Nothing {
                 return Some(Connection::kept(newest.line, newest.permit));
             }
         }
@@ -350,7 +352,7 @@ impl Pool {
             return;
         }
         self.permits.on_idle();
-        self.idle.borrow_mut().push_back(Idle { line, permit, since: clock::mono() });
+        self.idle.borrow_mut().push_back(Idle { line, permit, since: ticks::now() });
         if let Next::Own(waker) = next {
             waker.wake();
         }
@@ -366,14 +368,13 @@ impl Pool {
     /// Closes what has been idle too long, what the origin closed, what leads to an address that
     /// `is_current` says the origin has left, and what is too many.
     pub fn sweep(&self, is_current: impl Fn(std::net::IpAddr) -> bool) {
-        let now = clock::mono();
         let all = self.idle.take();
         let mut kept = VecDeque::with_capacity(all.len());
         // The oldest first.
         for idle in all {
-            let span = now.since(idle.since);
-            let expired = span >= self.idle_timeout;
-            let surplus = span >= IDLE_GRACE && self.permits.has_too_many_idle();
+            let span = ticks::now() - idle.since;
+            let expired = span >= self.idle_max;
+            let surplus = span >= GRACE_TICKS && self.permits.has_too_many_idle();
             let moved = || !is_current(idle.line.peer_addr().ip());
             if expired || surplus || moved() || idle.line.peek_state() != Peek::Nothing {
                 self.permits.on_used();
@@ -419,10 +420,10 @@ const WAITING_MAX: usize = 4096;
 /// How long a request of another core waits before a connection that comes back here is closed for
 /// it, although one of this core could use it as it is.
 const OTHERS_PATIENCE: Duration = Duration::from_millis(50);
-/// A connection counts as idle when it has not been used for that long.
-const IDLE_GRACE: Duration = Duration::from_millis(500);
-/// Less than any origin's own limit: those are whole seconds.
-const RECENT_SPAN: Duration = Duration::from_millis(900);
+/// A connection counts as idle when it has not been used for that long: half a second.
+const GRACE_TICKS: u64 = 2;
+/// Three quarters of a second at most: less than any origin's own limit, which is whole seconds.
+const RECENT_TICKS: u64 = 3;
 
 #[cfg(test)]
 mod tests;

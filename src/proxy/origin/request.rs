@@ -1,5 +1,7 @@
 //! The request as the origin gets it: which of the client's fields go on, which are ours.
 
+use std::net::IpAddr;
+
 use crate::base::Wall;
 use crate::cache::conditional_request;
 use crate::http::fields::Field;
@@ -16,7 +18,7 @@ pub struct Outgoing<'a> {
     /// What goes before the body.
     pub body: OutgoingBody,
     /// The address the client has, after trusted proxies.
-    pub client: std::net::IpAddr,
+    pub client: IpAddr,
     /// `https` when the client's connection is TLS.
     pub scheme: &'static str,
     /// This exchange's id.
@@ -102,7 +104,11 @@ fn count_down(fields: &mut Fields) {
 }
 
 fn push_own(out: &Outgoing<'_>, fields: &mut Fields) {
-    fields.push("X-Forwarded-For", out.client.to_string());
+    fields.extend_with(|text| {
+        text.extend_from_slice(b"X-Forwarded-For: ");
+        push_address(out.client, text);
+        text.extend_from_slice(b"\r\n");
+    });
     fields.push("X-Forwarded-Proto", out.scheme);
     // Behind those of the hops before (RFC 9110 section 7.6.3).
     fields.push("Via", via(out.head.version));
@@ -126,6 +132,19 @@ fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
     text.extend_from_slice(fields.as_wire());
     text.extend_from_slice(b"\r\n");
     text
+}
+
+/// Appends an address as text, IPv4 without the formatter's detours.
+fn push_address(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                text.extend_from_slice(if at == 0 { b"" } else { b"." });
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+    }
 }
 
 /// The Via member for what came by this version (RFC 9110 section 7.6.3).

@@ -167,8 +167,11 @@ impl Connection {
         self.place.enter(Phase::Quiet);
         let client = Client::new(self, &task);
         match task.destination {
-            Destination::Admin => crate::admin::handle(&self.core, *task, &client).await,
-            _ => crate::proxy::exchange(&self.core, *task, &client).await,
+            // Boxed: it is larger than all that matters, and seldom.
+            Destination::Admin => {
+                Box::pin(crate::admin::handle(&self.core, *task, &client)).await;
+            }
+            _ => crate::proxy::exchange(&self.core, task, &client).await,
         }
         match client.after().await {
             After::Continue => true,
