@@ -21,6 +21,7 @@ use crate::proxy::inquiry::Inquiry;
 use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, ask, clean, gather};
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 use crate::proxy::rescue;
 
 /// A request that goes to the origin by itself.
@@ -51,7 +52,7 @@ impl Alone<'_> {
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
             First::Left(Err(fault)) => return self.rescue(core, fault, client).await,
-            First::Right(()) => return,
+            First::Right(()) => return record::left(core, &inquiry.task),
         };
         let code = asked.head.status;
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
@@ -116,7 +117,7 @@ impl Alone<'_> {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
                 First::Right(()) if facts.is_ok() => gathering.await,
-                First::Right(()) => return,
+                First::Right(()) => return record::left(core, task),
             }
         };
         let body = match gathered {

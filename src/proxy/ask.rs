@@ -10,15 +10,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::cache;
-use crate::http::{Method, RequestHead, ResponseHead};
+use crate::http::{Fields, Method, RequestHead, ResponseHead};
 use crate::metrics::Counter;
 use crate::net::ticks::Deadline;
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
 use crate::proxy::origin::{
-    Connection, Expected, Head, Leave, Outgoing, OutgoingBody, OutgoingHead, Patience, Purpose,
-    Reuse, connect, obtain,
+    self, Connection, Expected, Head, Leave, Outgoing, OutgoingBody, OutgoingHead, Patience,
+    Purpose, Reuse, connect, obtain,
 };
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -83,7 +83,9 @@ pub async fn ask(
     let upstream = question.upstream;
     let deadline = Deadline::after(upstream.request_timeout);
     let mut leave = obtain(core, upstream, question.patience).await?;
+    let begun = mono();
     let asked = deadline.bound(attempt(core, question, leave.is_probe(), &mut hint)).await;
+    question.task.trail.upstream.set(Some(mono().since(begun)));
     match asked.unwrap_or(Err(Fault::Timeout)) {
         Ok((connection, head, times)) => {
             let request = &question.task.head.fields;
@@ -157,7 +159,7 @@ async fn converse(
     if length <= UNANSWERED_BYTES_MAX {
         // An origin that takes no more may have said why before.
         let _ = connection.send(&head, question.body.clone()).await;
-        return answer(core, method, connection, hint).await;
+        return answer(core, question, connection, hint).await;
     }
     // Boxed, since most bodies are short.
     Box::pin(converse_at_length(core, question, connection, &head, hint)).await
@@ -176,7 +178,7 @@ async fn converse_at_length(
         sender.send(question.body.clone()).await?;
         sender.finish().await
     };
-    let mut answer = pin!(answer(core, &question.task.head.method, connection, hint));
+    let mut answer = pin!(answer(core, question, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,
         First::Right(answer) => answer,
@@ -202,17 +204,30 @@ pub fn outgoing<'a>(question: &Question<'a>, body: OutgoingBody) -> OutgoingHead
 /// Reads heads until the final one.
 pub async fn answer(
     core: &Core,
-    method: &Method,
+    question: &Question<'_>,
     connection: &mut Connection,
     hint: &mut impl AsyncFnMut(&ResponseHead),
 ) -> Result<ResponseHead, Fault> {
-    let (limits, bytes_max) = (&core.plan().response_limits, core.plan().response_body_bytes_max);
-    let expected = Expected { method, limits, bytes_max };
+    let plan = core.plan();
+    let expected = Expected {
+        method: &question.task.head.method,
+        limits: &plan.response_limits,
+        bytes_max: plan.response_body_bytes_max,
+    };
+    let drop_key = |fields: &mut Fields| {
+        if let Some(key) = &question.upstream.api_key {
+            origin::drop_key(fields, key);
+        }
+    };
     let mut interims = 0;
     loop {
         match connection.head(&expected).await? {
-            Head::Final(head) => return Ok(head),
-            Head::Interim(interim) => {
+            Head::Final(mut head) => {
+                drop_key(&mut head.fields);
+                return Ok(head);
+            }
+            Head::Interim(mut interim) => {
+                drop_key(&mut interim.fields);
                 interims += 1;
                 if interims > INTERIMS_MAX {
                     return Err(Fault::Invalid("too_many_interim_responses"));

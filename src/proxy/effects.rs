@@ -20,7 +20,7 @@ use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
-use crate::proxy::request::Task;
+use crate::proxy::request::{Task, Trail};
 
 /// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
 pub async fn renew(
@@ -151,6 +151,7 @@ fn get_of(
         destination: task.destination,
         standings: task.standings,
         started: task.started,
+        trail: Trail::default(),
     };
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),

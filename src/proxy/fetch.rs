@@ -41,10 +41,12 @@ pub struct Fetch {
 impl Fetch {
     /// Starts it as a task of this core.
     pub fn spawn(self, lead: Lead<Entry>) {
+        let cells = Arc::clone(&self.core.cells);
         // A panic drops the lead, which tells everybody who waits.
         let task = crate::net::guarded(async move { self.run(lead).await });
         let core_task = async move {
             if task.await.is_err() {
+                cells.inc(Counter::Panics);
                 tracing::error!("a fetch panicked; its core lives on");
             }
         };
@@ -225,7 +227,13 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
+        // What is here already may show that there will be no whole answer, while an error can be.
+        let chunks = match asked.connection.at_hand() {
+            Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::Passing);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
             Ok(()) if asked.connection.is_done() => {

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::cache::CacheStatus;
 use crate::http::{Field, Method, ResponseHead, hop};
-use crate::metrics::CacheResult;
 use crate::net::ticks::timeout;
 use crate::net::wall;
 use crate::proxy::answer;
@@ -18,7 +17,7 @@ use crate::proxy::ask::{self, Asked, Question};
 use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
-use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
@@ -26,6 +25,7 @@ use crate::proxy::hub::Published;
 use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
+use crate::proxy::record::{self, Sent, Told};
 use crate::proxy::request::Task;
 use crate::proxy::rescue;
 use crate::proxy::upload;
@@ -58,7 +58,7 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
     }
     let asked = match race(ask(core, &question, client), client.gone()).await {
         First::Left(asked) => asked,
-        First::Right(()) => return,
+        First::Right(()) => return record::left(core, task),
     };
     match asked {
         Ok(asked) => settled(core, &pass, &ground, asked, client).await,
@@ -110,7 +110,7 @@ fn kept(
     filling: Filling,
     asked: Asked,
     body: Bytes,
-) -> (Whole, CacheResult) {
+) -> (Whole, Told) {
     let Filling { inquiry, ground, facts } = filling;
     let (head, times) = (asked.head.clone(), asked.times);
     asked.finish(core, pass.upstream);
@@ -193,27 +193,27 @@ pub async fn send(
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);
     let length = length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: code, fields: head.fields, length };
-    let mut bytes = 0;
-    if client.start(reply).await.is_ok() {
+    let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        bytes = Box::pin(pump(core, upstream, asked, first, client)).await;
-    }
-    deliver::count(core, task, code, result, bytes);
+        Ok(()) => Box::pin(pump(core, upstream, asked, first, client)).await,
+        Err(Gone) => Sent::left(0),
+    };
+    record::answered(core, task, code, result, sent);
 }
 
-/// Sends `first` and then the rest as it comes; the bytes sent.
+/// Sends `first` and then the rest as it comes.
 async fn pump(
     core: &Core,
     upstream: &Upstream,
     mut asked: Asked,
     first: Vec<Bytes>,
     client: &impl Downstream,
-) -> u64 {
+) -> Sent {
     let mut bytes = 0;
     for chunk in first {
         bytes += chunk.len() as u64;
         if client.chunk(chunk).await.is_err() {
-            return bytes;
+            return Sent::left(bytes);
         }
     }
     let mut gone = pin!(client.gone());
@@ -221,24 +221,26 @@ async fn pump(
         // The origin may be silent for long: a client that leaves must not wait for its next byte.
         let chunk = match race(next(upstream, &mut asked), gone.as_mut()).await {
             First::Left(chunk) => chunk,
-            First::Right(()) => return bytes,
+            First::Right(()) => return Sent::left(bytes),
         };
         match chunk {
             Ok(Some(chunk)) => {
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
-                    return bytes;
+                    return Sent::left(bytes);
                 }
             }
             Ok(None) => {
                 asked.finish(core, upstream);
-                let _ = client.finish().await;
-                return bytes;
+                return match client.finish().await {
+                    Ok(()) => Sent::whole(bytes),
+                    Err(Gone) => Sent::left(bytes),
+                };
             }
             Err(fault) => {
                 asked.fail(core, fault);
                 client.cut();
-                return bytes;
+                return Sent::cut(bytes);
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::http::ResponseHead;
 use crate::http1::BodyLength;
 use crate::metrics::Counter;
 use crate::net::ticks::{Deadline, Elapsed, timeout};
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::ask::{self, Asked, Question};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
@@ -32,6 +32,7 @@ use crate::proxy::origin::{
 };
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 use crate::proxy::rescue;
 
 /// Passes a request whose body has not been read.
@@ -59,7 +60,7 @@ pub async fn streamed(
         Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
     };
     core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, ground, (leave, deadline), opened, client).await;
+    exchange(core, pass, (ground, question), (leave, deadline), opened, client).await;
 }
 
 /// A connection with the head on its way.
@@ -77,20 +78,20 @@ async fn open(
 async fn exchange(
     core: &Rc<Core>,
     pass: &Pass<'_>,
-    ground: &Ground,
+    (ground, question): (&Ground, &Question<'_>),
     (mut leave, deadline): (Leave, Deadline),
     (mut connection, sender): (Connection, Sender),
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, .. } = pass;
-    let requested = wall();
+    let (requested, begun) = (wall(), mono());
     let upload =
         Upload { sender, stall: upstream.request_timeout, client, is_over: Cell::new(false) };
     let mut sending = pin!(upload.run());
-    let answer = await_head(core, pass, &mut connection, sending.as_mut(), client).await;
+    let answer = await_head(core, pass, question, &mut connection, sending.as_mut(), client).await;
     let head = match answer {
         Ok(head) => head,
-        Err(End::Body(BodyEnd::Gone)) => return,
+        Err(End::Body(BodyEnd::Gone)) => return record::left(core, task),
         Err(End::Body(BodyEnd::Refused(refusal))) => {
             return rescue::refuse(core, task, refusal, client).await;
         }
@@ -99,6 +100,7 @@ async fn exchange(
             return fail(core, pass, leave, fault, client).await;
         }
     };
+    task.trail.upstream.set(Some(mono().since(begun)));
     let times = cache::Exchange { requested, responded: wall() };
     leave.on_head(core, upstream, &task.head.fields, &head, times.responded);
     let asked = Asked { connection, head, times, leave, deadline };
@@ -106,7 +108,10 @@ async fn exchange(
     match upload.beside(sending.as_mut(), answering).await {
         Ok(()) => upload.stop(sending).await,
         // The client is gone, or what it sends is not what it announced.
-        Err(_) => client.cut(),
+        Err(_) => {
+            client.cut();
+            record::left(core, task);
+        }
     }
 }
 
@@ -133,13 +138,13 @@ enum End {
 async fn await_head(
     core: &Rc<Core>,
     pass: &Pass<'_>,
+    question: &Question<'_>,
     connection: &mut Connection,
     sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
     client: &impl Downstream,
 ) -> Result<ResponseHead, End> {
     let mut hint = async |hint: &ResponseHead| pass::tell(hint, client).await;
-    let method = &pass.task.head.method;
-    let mut answer = pin!(ask::answer(core, method, connection, &mut hint));
+    let mut answer = pin!(ask::answer(core, question, connection, &mut hint));
     match race(sending, answer.as_mut()).await {
         First::Right(answer) => return answer.map_err(End::Origin),
         First::Left(Err(end)) => return Err(End::Body(end)),

@@ -228,6 +228,7 @@ impl Http1 {
                 continue;
             }
             body.bytes += chunk.len() as u64;
+            self.permit.permits().note_received(chunk.len() as u64);
             if body.bytes > body.bytes_max {
                 return Err(Fault::TooLarge);
             }

@@ -17,6 +17,7 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -31,13 +32,14 @@ use crate::net::{Stream, guarded, ticks};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::connection::{AtHand, Head};
 use crate::proxy::origin::http1::Expected;
-use crate::proxy::origin::pool::Permit;
+use crate::proxy::origin::pool::{Permit, Permits};
 use crate::proxy::origin::request::OutgoingHead;
 
 /// A connection that many exchanges share.
 pub struct Multiplexed {
     sender: RefCell<SendRequest<Bytes>>,
     state: Rc<State>,
+    permits: Arc<Permits>,
     peer: SocketAddr,
 }
 
@@ -72,14 +74,14 @@ impl Multiplexed {
             .handshake::<_, Bytes>(duplex)
             .await
             .map_err(|_| Fault::Reset)?;
-        let state = Rc::new(State::default());
+        let (state, permits) = (Rc::new(State::default()), Arc::clone(permit.permits()));
         let task = guarded(run(connection, outlet, Rc::clone(&state), permit));
         drop(monoio::spawn(async move {
             if task.await.is_err() {
                 tracing::error!("an HTTP/2 connection to an upstream panicked; its core lives on");
             }
         }));
-        Ok(Rc::new(Self { sender: RefCell::new(sender), state, peer }))
+        Ok(Rc::new(Self { sender: RefCell::new(sender), state, permits, peer }))
     }
 
     /// Whether it takes another stream.
@@ -305,6 +307,7 @@ impl Http2 {
             }
             self.unreleased = chunk.len();
             self.bytes += chunk.len() as u64;
+            self.shared.permits.note_received(chunk.len() as u64);
             if self.bytes > self.bytes_max {
                 return Poll::Ready(Err(Fault::TooLarge));
             }

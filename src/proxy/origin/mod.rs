@@ -16,6 +16,7 @@
 
 mod connection;
 mod dial;
+mod echo;
 mod http1;
 mod http2;
 mod leave;
@@ -26,6 +27,7 @@ mod state;
 
 pub use connection::{AtHand, Connection, Head, Sender};
 pub use dial::connect;
+pub use echo::drop_key;
 pub use http1::Expected;
 pub use leave::{Leave, Patience, obtain};
 pub use opening::Opening;

@@ -37,6 +37,8 @@ pub struct Permits {
     idle_max: usize,
     open: AtomicUsize,
     idle: AtomicUsize,
+    /// Bytes of bodies read on all its connections so far.
+    received_bytes: AtomicU64,
     idle_everywhere: Arc<IdleEverywhere>,
     waiting: Mutex<VecDeque<Waiter>>,
     /// The length of `waiting`, to be looked at without its lock.
@@ -118,6 +120,7 @@ impl Permits {
             idle_max,
             open: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            received_bytes: AtomicU64::new(0),
             idle_everywhere,
             waiting: Mutex::new(VecDeque::new()),
             waiters: AtomicUsize::new(0),
@@ -141,6 +144,17 @@ impl Permits {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies read on all its connections so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of a body.
+    pub(super) fn note_received(&self, bytes: u64) {
+        self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Requests that wait for a connection now.
@@ -228,6 +242,13 @@ enum Next {
     Other,
 }
 
+impl Permit {
+    /// The bounds it counts under.
+    pub(super) const fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let before = self.permits.open.fetch_sub(1, Ordering::AcqRel);
@@ -284,7 +305,7 @@ impl Pool {
     /// Waits in the queue. The caller bounds the time.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when [`WAITING_MAX`] wait already.
+    /// [`Fault::Busy`] when `WAITING_MAX` wait already.
     pub async fn acquire(&self, reuse: Reuse) -> Result<Place, Fault> {
         let number = self.permits.next_ticket.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { pool: self, number };

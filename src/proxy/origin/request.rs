@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use crate::base::Wall;
 use crate::cache::conditional_request;
 use crate::http::fields::Field;
-use crate::http::{Fields, Method, RequestHead, hop};
+use crate::http::untrusted::is_untrusted;
+use crate::http::{Fields, Method, RequestHead, hop, trace};
 use crate::proxy::error::Fault;
 use crate::proxy::plan::Upstream;
 
@@ -131,15 +132,17 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         Purpose::Fill { .. } => OF_THE_CACHE,
     };
     let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
-    let dropped = [DROPPED, of_the_cache, of_the_key];
+    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
     let goes_on = |field: &Field<'_>| {
         !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
+            && !is_untrusted(field.name)
             && !ending.has(field.name)
     };
     let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
     for field in out.head.fields.iter().filter(goes_on) {
         fields.push(field.name, field.value);
     }
+    trace::drop_invalid(&mut fields);
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
@@ -202,32 +205,11 @@ pub const fn via(version: crate::http::Version) -> &'static str {
     }
 }
 
+/// Of this hop; beside them go those that no client may write (`http::untrusted`).
+const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
+
 /// Room for what we add to a head.
 const OWN_BYTES: usize = 320;
-
-/// Never passed on: written anew, or able to change the answer without being in the key.
-const DROPPED: &[&str] = &[
-    "Host",
-    "Content-Length",
-    "Expect",
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "X-Request-Id",
-    "X-Original-URL",
-    "X-Original-Host",
-    "X-Original-URI",
-    "X-Rewrite-URL",
-    "X-Host",
-    "X-HTTP-Method",
-    "X-HTTP-Method-Override",
-    "X-Method-Override",
-];
 
 /// What the cache answers itself, from the whole.
 const OF_THE_CACHE: &[&str] = &[
