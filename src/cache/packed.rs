@@ -1,9 +1,10 @@
-//! The policy facts as an entry and a record keep them: 56 bytes instead of 88.
+//! The policy facts as an entry and a record keep them: 48 bytes instead of 88.
 //!
 //! A `Duration` spends 16 bytes and an optional one as many again on nanoseconds that no cache
-//! directive has; here a span is its milliseconds, and whether an optional one is there is a bit.
-//! An entry with them fits an allocator's bin of 192 bytes instead of 224. To unpack is a few
-//! multiplications, and those of fields that the caller doesn't look at are optimised away.
+//! directive has; here a span is its milliseconds, or the seconds of a directive, and whether an
+//! optional one is there is a bit. An entry with them fits an allocator's bin of 160 bytes instead
+//! of 192. To unpack is a few multiplications, and those of fields that the caller doesn't look at
+//! are optimised away.
 
 use std::time::Duration;
 
@@ -15,17 +16,33 @@ use crate::cache::facts::{Facts, LifetimeSource};
 pub(crate) struct Packed {
     pub(crate) response_time: Wall,
     pub(crate) date: Wall,
-    /// The four spans in milliseconds: initial age, lifetime, stale-while-revalidate and
-    /// stale-if-error; zero where the bit for it is not set.
-    pub(crate) spans: [u64; 4],
+    /// Initial age and lifetime in milliseconds.
+    pub(crate) spans: [u64; 2],
+    /// stale-while-revalidate and stale-if-error in seconds, as RFC 5861 states them; zero where
+    /// the bit for it is not set.
+    pub(crate) leaves: [u32; 2],
     pub(crate) status: u16,
     pub(crate) lifetime_source: LifetimeSource,
     /// A sum of the bits below.
     pub(crate) flags: u8,
+    /// No facts of the policy; here because there is room for them.
+    pub(crate) marks: Marks,
+}
+
+/// What the hit path must know of an entry beside its facts: found once, when it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The body is stored as gzip.
+    pub gzip: bool,
+    /// The body is stored plain, is of a type and size worth to compress, and may be transformed.
+    pub compressible: bool,
+    /// The origin set fields that the caller adds to every answer.
+    pub own_fields: bool,
 }
 
 impl Packed {
-    /// The small form. Spans are cut to whole milliseconds, which is all that the policy makes.
+    /// The small form. Spans are cut to whole milliseconds and leaves to whole seconds, which is
+    /// all that the policy makes; a leave beyond 136 years is that long.
     pub(crate) fn new(facts: &Facts) -> Self {
         // All fields by name: a new one must find its place here.
         let Facts {
@@ -53,15 +70,16 @@ impl Packed {
             (stale_if_error.is_some(), HAS_IF_ERROR),
         ];
         let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |sum, (_, bit)| sum | bit);
-        let refresh = stale_while_revalidate.unwrap_or_default();
-        let if_error = stale_if_error.unwrap_or_default();
-        let spans = [initial_age, lifetime, refresh, if_error].map(millis);
-        Self { response_time, date, spans, status, lifetime_source, flags }
+        let spans = [initial_age, lifetime].map(millis);
+        let leaves =
+            [stale_while_revalidate, stale_if_error].map(|it| seconds(it.unwrap_or_default()));
+        let marks = Marks::default();
+        Self { response_time, date, spans, leaves, status, lifetime_source, flags, marks }
     }
 
     /// Whether this is a form that [`Packed::new`] makes of facts in their ranges.
     pub(crate) const fn is_valid(&self) -> bool {
-        let [_, _, refresh, if_error] = self.spans;
+        let [refresh, if_error] = self.leaves;
         self.status >= 200
             && self.status <= 999
             && self.flags & !FLAGS == 0
@@ -72,15 +90,17 @@ impl Packed {
     /// The facts.
     #[inline]
     pub(crate) fn facts(&self) -> Facts {
-        let [initial_age, lifetime, refresh, if_error] = self.spans;
+        let [initial_age, lifetime] = self.spans;
+        let [refresh, if_error] = self.leaves;
         let span = Duration::from_millis;
+        let leave = |seconds| Duration::from_secs(u64::from(seconds));
         Facts {
             response_time: self.response_time,
             date: self.date,
             initial_age: span(initial_age),
             lifetime: span(lifetime),
-            stale_while_revalidate: self.has(HAS_REFRESH).then(|| span(refresh)),
-            stale_if_error: self.has(HAS_IF_ERROR).then(|| span(if_error)),
+            stale_while_revalidate: self.has(HAS_REFRESH).then(|| leave(refresh)),
+            stale_if_error: self.has(HAS_IF_ERROR).then(|| leave(if_error)),
             status: self.status,
             lifetime_source: self.lifetime_source,
             stale_forbidden: self.has(STALE_FORBIDDEN),
@@ -100,6 +120,10 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
 const STALE_FORBIDDEN: u8 = 1;
 const NO_CACHE: u8 = 2;
 const IMMUTABLE: u8 = 4;
@@ -109,7 +133,7 @@ const HAS_IF_ERROR: u8 = 32;
 const SHAREABLE: u8 = 64;
 const FLAGS: u8 = 127;
 
-const _: () = assert!(size_of::<Packed>() == 56);
+const _: () = assert!(size_of::<Packed>() == 48);
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -121,10 +145,15 @@ pub(crate) mod tests {
         prop_oneof![0..5u64, any::<u64>()].prop_map(Duration::from_millis)
     }
 
+    fn leave() -> impl Strategy<Value = Option<Duration>> {
+        let seconds = prop_oneof![0..5u32, any::<u32>()];
+        proptest::option::of(seconds.prop_map(|it| Duration::from_secs(u64::from(it))))
+    }
+
     /// Any facts that the policy can make.
     pub(crate) fn any_facts() -> impl Strategy<Value = Facts> {
         let times = (any::<u64>(), any::<u64>(), span(), span());
-        let leave = (proptest::option::of(span()), proptest::option::of(span()));
+        let leave = (leave(), leave());
         let rest = (200..=999_u16, 0..7_u8, any::<[bool; 5]>());
         (times, leave, rest).prop_map(|(times, leave, (status, source, flags))| Facts {
             response_time: Wall::from_millis(times.0),
@@ -148,10 +177,12 @@ pub(crate) mod tests {
         let packed = Packed {
             response_time: Wall::EPOCH,
             date: Wall::EPOCH,
-            spans: [0; 4],
+            spans: [0; 2],
+            leaves: [0; 2],
             status: 200,
             lifetime_source: LifetimeSource::None,
             flags: 0,
+            marks: Marks::default(),
         };
         packed.facts()
     }

@@ -29,7 +29,7 @@ use crate::cache::entry::{Entry, Kind, VaryIndex, content_length_agrees};
 use crate::cache::facts::{Facts, LifetimeSource};
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
-use crate::cache::packed::Packed;
+use crate::cache::packed::{Marks, Packed};
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
 
@@ -153,7 +153,8 @@ fn put_facts(facts: &Packed, out: &mut Vec<u8>) {
     out.extend_from_slice(&facts.status.to_be_bytes());
     out.extend_from_slice(&[facts.lifetime_source.code(), facts.flags]);
     let times = [facts.response_time.as_millis(), facts.date.as_millis()];
-    for millis in times.into_iter().chain(facts.spans) {
+    let leaves = facts.leaves.map(|seconds| u64::from(seconds) * 1_000);
+    for millis in times.into_iter().chain(facts.spans).chain(leaves) {
         out.extend_from_slice(&millis.to_be_bytes());
     }
 }
@@ -164,9 +165,20 @@ fn facts(reader: &mut Reader<'_>) -> Result<Facts, RecordFault> {
     let flags = reader.u8()?;
     let response_time = Wall::from_millis(reader.u64()?);
     let date = Wall::from_millis(reader.u64()?);
-    let spans = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
-    let packed = Packed { response_time, date, spans, status, lifetime_source, flags };
+    let spans = [reader.u64()?, reader.u64()?];
+    let leaves = [leave(reader.u64()?)?, leave(reader.u64()?)?];
+    let marks = Marks::default();
+    let packed =
+        Packed { response_time, date, spans, leaves, status, lifetime_source, flags, marks };
     if packed.is_valid() { Ok(packed.facts()) } else { Err(RecordFault::Invalid) }
+}
+
+/// Whole seconds, told in milliseconds.
+fn leave(millis: u64) -> Result<u32, RecordFault> {
+    u32::try_from(millis / 1_000)
+        .ok()
+        .filter(|_| millis.is_multiple_of(1_000))
+        .ok_or(RecordFault::Invalid)
 }
 
 fn put_index(index: &VaryIndex, out: &mut Vec<u8>) {

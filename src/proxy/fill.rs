@@ -98,17 +98,11 @@ pub fn publish(
     }
 }
 
-/// Shows an entry for which there is no lead.
-fn announce(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) -> Published {
-    let (key, hub) = (entry.key(), &core.shared.hub);
-    let published = hub.announce(key.hash(), key.bytes(), entry, mono());
-    // Without a flight that a purge could have doomed: one that came between the last look at the
-    // journal and now is seen here, one that comes later sees the entry.
-    if ground.spares(core, &inquiry.primary) {
-        return published;
-    }
-    hub.purge(key.hash(), key.bytes());
-    Published::Doomed
+/// Shows an entry for which there is no lead, unless its key was purged since `ground`.
+pub fn announce(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) -> Published {
+    // Without a flight that a purge could have doomed: so the hub asks the journal.
+    let spared = || ground.spares(core, &inquiry.primary);
+    core.shared.hub.announce(entry.key().hash(), entry, mono(), spared)
 }
 
 /// Stores the answer of a request that went alone, if its key was not purged meanwhile; says

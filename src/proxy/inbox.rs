@@ -11,6 +11,8 @@ use std::task::{Poll, Waker};
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::cache::Entry;
+
 /// What one core asks of another.
 #[derive(Clone)]
 pub enum CoreMessage {
@@ -21,10 +23,12 @@ pub enum CoreMessage {
         /// The key.
         key: Arc<[u8]>,
     },
-    /// Drop every entry whose key satisfies the filter.
-    DropWhere(KeyFilter),
+    /// The keys of these were purged: drop what you have of them.
+    DropAll(Arc<[Arc<Entry>]>),
     /// Drop everything.
     Clear,
+    /// Memory is above its limit and another core can't get below it: drop your oldest.
+    Shed,
 }
 
 /// Says of a key whether it is meant.
@@ -37,6 +41,10 @@ pub struct Inbox {
     pending: AtomicBool,
     /// Messages were lost: drop everything, then confirm these.
     overflow: Mutex<Option<Vec<Ack>>>,
+    /// The order to shed: a flag and no message, since it comes with each insertion elsewhere.
+    shed: AtomicBool,
+    /// The core has ended: what it is told is done.
+    closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -47,6 +55,7 @@ pub struct Ack {
 }
 
 /// Waits for all cores' confirmations.
+#[derive(Clone)]
 pub struct Acks {
     waiting: Arc<Waiting>,
 }
@@ -68,16 +77,42 @@ impl Inbox {
             queue: ArrayQueue::new(INBOX_MESSAGES_MAX),
             pending: AtomicBool::new(false),
             overflow: Mutex::new(None),
+            shed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             waker: Mutex::new(None),
         }
     }
 
     /// Leaves a message and wakes the core.
     pub fn send(&self, message: CoreMessage, ack: Option<Ack>) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         if let Err((_, ack)) = self.queue.push((message, ack)) {
             let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
             overflow.get_or_insert_default().extend(ack);
         }
+        self.notify();
+        if self.closed.load(Ordering::Acquire) {
+            // It ended in between, and may have missed this one.
+            self.drain(|_| ());
+        }
+    }
+
+    /// Asks the core to shed. Once however often it is asked before it does.
+    pub fn ask_to_shed(&self) {
+        if !self.shed.swap(true, Ordering::AcqRel) {
+            self.notify();
+        }
+    }
+
+    /// The core ends: nobody waits for it from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.drain(|_| ());
+    }
+
+    fn notify(&self) {
         self.pending.store(true, Ordering::Release);
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
@@ -104,6 +139,9 @@ impl Inbox {
         if let Some(acks) = overflow {
             handle(CoreMessage::Clear);
             drop(acks);
+        }
+        if self.shed.swap(false, Ordering::AcqRel) {
+            handle(CoreMessage::Shed);
         }
     }
 

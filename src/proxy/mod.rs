@@ -18,7 +18,7 @@
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
 //! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
-//! `journal` knows what disappeared lately.
+//! `journal` knows what disappeared lately, `helper` does what would hold up a core.
 
 mod alone;
 mod answer;
@@ -37,6 +37,7 @@ pub mod flight;
 mod follow;
 pub mod gate;
 pub mod growing;
+pub mod helper;
 pub mod hit;
 pub mod hub;
 pub mod inbox;

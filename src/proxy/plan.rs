@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::Wall;
 use crate::cache;
 use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
@@ -126,6 +127,15 @@ impl Plan {
     #[must_use]
     pub fn policy(&self, upstream: &Upstream, path: &[u8]) -> cache::Settings {
         cache::Settings { offline: self.offline.matches(path), ..upstream.policy }
+    }
+
+    /// How long what is stored under a key is of use to any route that could find it.
+    #[must_use]
+    pub fn keep_until(&self, key: &cache::Key, facts: &cache::Facts) -> Wall {
+        let Some(parts) = key.parts() else { return Wall::EPOCH };
+        let routes = self.upstreams.iter().filter(|it| it.origin == parts.upstream);
+        let kept = routes.map(|it| facts.keep_until(&self.policy(it, parts.path)));
+        kept.max().unwrap_or(Wall::EPOCH)
     }
 }
 

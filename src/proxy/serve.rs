@@ -199,19 +199,22 @@ impl Search {
         if let Some(entry) = live.and_then(|it| self.unless_unfit(it)) {
             return self.found(entry, client).await;
         }
+        let ground = Ground::new(&self.core, None);
         if self.unfit.is_none()
             && let Some(entry) = self.second_tier(key).await
         {
-            return self.found_stored(entry, client).await;
+            return self.found_stored(entry, &ground, client).await;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
 
-    async fn found_stored(&mut self, entry: Arc<Entry>, client: &impl Downstream) -> Round {
-        let announced = &entry;
-        let key = entry.key();
-        let hub = &self.core.shared.hub;
-        let published = hub.announce(key.hash(), key.bytes(), announced, mono());
+    async fn found_stored(
+        &mut self,
+        entry: Arc<Entry>,
+        ground: &Ground,
+        client: &impl Downstream,
+    ) -> Round {
+        let published = fill::announce(&self.core, &self.inquiry, ground, &entry);
         self.core.show(&entry, published);
         if let Kind::VaryIndex(_) = entry.kind() {
             self.index = Some(entry);

@@ -18,6 +18,7 @@ use crate::config::{Backend, Cores, Settings};
 use crate::limit::Limiter;
 use crate::metrics::CoreCells;
 use crate::net::{Resolver, listen, resolver, runtime, tls};
+use crate::proxy::helper::{CHORES_MAX, Helper};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
 use crate::proxy::origin::Permits;
@@ -75,9 +76,13 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         resolver::Settings { ttl: settings.client.resolve_ttl, ..resolver::Settings::default() };
     let resolver = Resolver::start(settings_of_resolver)
         .map_err(|error| StartError::Machine(format!("cannot start the resolver: {error}")))?;
+    let seed = Seed::random();
+    let helper = Helper::start("helper", 1, CHORES_MAX)
+        .map_err(|error| StartError::Machine(format!("cannot start a helper: {error}")))?;
     let shared = Shared {
-        seed: Seed::random(),
-        hub: Hub::new(),
+        hub: Hub::new(seed.clone()),
+        seed,
+        helper,
         ledger: Arc::new(Ledger::new(settings.cache.memory_cache_max_bytes)),
         limiter: Limiter::default(),
         breakers: settings

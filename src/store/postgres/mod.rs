@@ -15,6 +15,7 @@
 
 mod conn;
 mod dsn;
+mod purge;
 mod reader;
 mod tls;
 mod writer;

@@ -18,6 +18,7 @@
 
 mod conn;
 mod file;
+mod purge;
 mod reader;
 mod writer;
 
