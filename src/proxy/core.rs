@@ -14,6 +14,7 @@ use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
 use crate::metrics::{CoreCells, Counter, Gauge};
 use crate::net::Resolver;
+use crate::proxy::coding::Encoder;
 use crate::proxy::helper::Helper;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
@@ -54,6 +55,8 @@ pub struct Shared {
     pub journal: Journal,
     /// For what would hold up a core.
     pub helper: Helper,
+    /// For bodies whose other coding would.
+    pub encoder: Encoder,
     /// The driver the cores run on, for health.
     pub driver: std::sync::OnceLock<&'static str>,
 }

@@ -144,11 +144,15 @@ fn make(
     (Arc::new(marked(core, entry)), placed.index)
 }
 
-/// Notes whether the origin set one of the configured fields itself.
+/// Notes whether the origin set one of the configured fields itself, and whether the body is worth
+/// to compress: one that memory does not keep would be compressed anew for each client.
 #[must_use]
 pub fn marked(core: &Core, entry: Entry) -> Entry {
-    let overlap = core.plan().marks.overlap(entry.fields());
-    entry.with_own_fields(overlap)
+    let plan = core.plan();
+    let overlap = plan.marks.overlap(entry.fields());
+    let entry = entry.with_own_fields(overlap).compressed_within(plan.compressed_lengths());
+    let marks = entry.marks();
+    if marks.gzip || marks.compressible { entry.varying_on_coding() } else { entry }
 }
 
 /// Queues an entry for the second tier.

@@ -14,7 +14,7 @@
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
-//! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
+//! | deliver | `deliver` (`coding`, `answer`) | the entry: 200, 206, 304, 416 | |
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
 //! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
@@ -24,6 +24,7 @@ mod alone;
 mod answer;
 mod ask;
 mod body;
+pub mod coding;
 pub mod core;
 pub mod deliver;
 pub mod downstream;

@@ -1,5 +1,6 @@
 //! The settings as the request path wants them: parsed, indexed, joined. Built once at start.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::base::Wall;
@@ -127,6 +128,12 @@ impl Plan {
     #[must_use]
     pub fn policy(&self, upstream: &Upstream, path: &[u8]) -> cache::Settings {
         cache::Settings { offline: self.offline.matches(path), ..upstream.policy }
+    }
+
+    /// Lengths of bodies that are worth to compress.
+    #[must_use]
+    pub const fn compressed_lengths(&self) -> RangeInclusive<u64> {
+        self.compression_bytes_min..=self.memory_object_bytes_max
     }
 
     /// How long what is stored under a key is of use to any route that could find it.

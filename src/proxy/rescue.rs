@@ -1,6 +1,8 @@
 //! What a client gets when the origin can't answer: something stale if that is allowed, else an
 //! error that says what happened and when to try again.
 
+use std::sync::Arc;
+
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::{CacheResult, Counter};
@@ -19,7 +21,7 @@ use crate::proxy::request::Task;
 pub async fn stale(
     core: &Core,
     inquiry: &Inquiry,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     fault: Fault,
     client: &impl Downstream,
 ) -> Result<(), Reason> {

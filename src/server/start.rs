@@ -18,6 +18,7 @@ use crate::config::{Backend, Cores, Settings};
 use crate::limit::Limiter;
 use crate::metrics::CoreCells;
 use crate::net::{Resolver, listen, resolver, runtime, tls};
+use crate::proxy::coding::Encoder;
 use crate::proxy::helper::{CHORES_MAX, Helper};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
@@ -77,12 +78,13 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let resolver = Resolver::start(settings_of_resolver)
         .map_err(|error| StartError::Machine(format!("cannot start the resolver: {error}")))?;
     let seed = Seed::random();
-    let helper = Helper::start("helper", 1, CHORES_MAX)
+    let (helper, encoder) = helpers(cpus.len())
         .map_err(|error| StartError::Machine(format!("cannot start a helper: {error}")))?;
     let shared = Shared {
         hub: Hub::new(seed.clone()),
         seed,
         helper,
+        encoder,
         ledger: Arc::new(Ledger::new(settings.cache.memory_cache_max_bytes)),
         limiter: Limiter::default(),
         breakers: settings
@@ -304,6 +306,10 @@ fn open_store(
     };
     let opened = StoreHandle::open_with(&settings, Some(Box::new(on_remote)));
     opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
+}
+
+fn helpers(cores: usize) -> std::io::Result<(Helper, Encoder)> {
+    Ok((Helper::start("helper", 1, CHORES_MAX)?, Encoder::start(cores)?))
 }
 
 fn permits(settings: &Settings) -> Arc<Permits> {
