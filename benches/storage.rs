@@ -1,13 +1,13 @@
 //! Look-ups in the second tier: how many a second, and how long one takes.
 //!
-//! `cargo bench --bench storage [-- [--seconds N] [WORD...]]`; words choose the scenarios whose name
-//! contains one of them. Under `cargo test --benches` everything runs once, in small.
+//! `cargo bench --bench storage [-- [--seconds N] [WORD...]]`; words choose the scenarios whose
+//! name contains one of them. Under `cargo test --benches` everything runs once, in small.
 //!
-//! 100,000 entries of 1 KiB, warm, in random order; on SQLite, and on PostgreSQL in a cluster of its
-//! own that is made for the run and removed after it. Two vantage points:
+//! 100,000 entries of 1 KiB, warm, in random order; on SQLite, and on PostgreSQL in a cluster of
+//! its own that is made for the run and removed after it. Two vantage points:
 //!
-//! * `http`: the whole daemon, one core, memory off, so that each hit is one of the second tier. What
-//!   is measured has the way over loopback in it, and the load generator beside it.
+//! * `http`: the whole daemon, one core, memory off, so that each hit is one of the second tier.
+//!   What is measured has the way over loopback in it, and the load generator beside it.
 //! * `client`: the store's client in an event loop of this process: the way to the storage thread,
 //!   the look-up, and back.
 //!

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use apiproxyd::store::{Client, Effect, GetOutcome, Purge, Selection, StoreHandle};
 
+use super::{BODY_BYTES, load};
 use crate::client::{digest, in_loop, row};
-use crate::{BODY_BYTES, load};
 
 /// Something that the store does at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Beside {
     Large,
     /// Look-ups of 4 MiB, one behind the other.
     Gets,
-    /// Purges of a path, one behind the other.
+    /// Puts of 1 KiB and purges of their path, one behind the other.
     Purges,
 }
 
@@ -129,9 +129,11 @@ async fn order(beside: Beside, client: &Client, turn: u64, started: Instant) {
             assert!(matches!(found, GetOutcome::Hit(_)), "{found:?}");
         }
         Beside::Purges => {
-            let path = format!("http://127.0.0.1:9000 /v1/nothing/{turn}");
-            let purge = Purge { selection: Selection::Path(path.into()), effect: Effect::Remove };
-            client.purge(purge).await.unwrap();
+            let row = row(LARGE + turn, BODY_BYTES);
+            let selection = Selection::Path(row.path.clone());
+            client.put(row, client.epoch()).unwrap();
+            let removed = client.purge(Purge { selection, effect: Effect::Remove }).await;
+            assert_eq!(removed, Ok(1));
         }
     }
 }

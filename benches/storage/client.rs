@@ -8,9 +8,9 @@ use apiproxyd::base::Wall;
 use apiproxyd::net::runtime::{ENTRIES_DEFAULT, Runtime, allowed_cpus, pin_to};
 use apiproxyd::store::{Backend, Client, GetOutcome, Row, Settings, StoreHandle};
 
+use super::{BODY_BYTES, Options, Outcome, Place, Scenario, driver, scattered};
 use crate::beside::Running;
 use crate::report::Histogram;
-use crate::{BODY_BYTES, Options, Outcome, Place, Scenario, driver, scattered};
 
 /// A store with so many rows.
 pub struct Bench {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use apiproxyd::net::runtime::{allowed_cpus, pin_to};
 
+use super::{BODY_BYTES, Options, Outcome, Place, Scenario, driver, driver_word, scattered};
 use crate::beside::Running;
 use crate::load::{self, Load};
 use crate::origin::Origin;
 use crate::process::{self, Process};
-use crate::{BODY_BYTES, Options, Outcome, Place, Scenario, driver, driver_word, scattered};
 
 /// A daemon whose second tier is full.
 pub struct Bench {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::metrics::{Extras, OpExtras, StoreExtras, UpstreamExtras};
 use crate::proxy::Core;
-use crate::store::{Op, StoreStats};
+use crate::store::{Op, StoreHandle};
 
 /// Reads it all. Some dozens of atomic loads; no database, no lock that a request would take.
 pub fn extras(core: &Core) -> Extras {
@@ -31,11 +31,12 @@ pub fn extras(core: &Core) -> Extras {
         l1_bytes_max: shared.ledger.bytes_max(),
         access_log_dropped: 0,
         upstreams: upstreams.collect(),
-        store: shared.store.as_ref().map(|it| store(core, it.stats())),
+        store: shared.store.as_ref().map(|it| store(core, it)),
     }
 }
 
-fn store(core: &Core, stats: &StoreStats) -> StoreExtras {
+fn store(core: &Core, handle: &StoreHandle) -> StoreExtras {
+    let stats = handle.stats();
     let ops = [(Op::Get, "get"), (Op::Put, "put"), (Op::Purge, "purge"), (Op::Sweep, "sweep")];
     let ops = ops.map(|(op, word)| {
         let stats = stats.op(op);
@@ -52,7 +53,7 @@ fn store(core: &Core, stats: &StoreStats) -> StoreExtras {
         reads_unavailable: stats.reads_unavailable().map(|it| it.as_str()),
         writes_unavailable: stats.writes_unavailable().map(|it| it.as_str()),
         heartbeat_age: stats.age_of_heartbeat(),
-        queue_depth: load(&stats.queue_depth),
+        queue_depth: handle.queue_depth() as u64,
         put_queue_rows: load(&stats.put_queue_rows),
         put_queue_bytes: load(&stats.put_queue_bytes),
         ops: ops.to_vec(),

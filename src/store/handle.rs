@@ -136,6 +136,12 @@ impl StoreHandle {
         }
     }
 
+    /// Commands that wait for the storage thread, at this moment.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        self.ends().map_or(0, |it| it.data.len() + it.control.len())
+    }
+
     /// Refuses new commands, writes what is queued, ends the threads. Blocks until then or for
     /// `deadline`; a second call waits again. Look-ups that are queued are answered.
     #[must_use]

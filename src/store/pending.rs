@@ -62,7 +62,14 @@ impl Pending {
     /// A purge was handed to the writer under this number.
     pub(crate) fn on_purge(&mut self, purge: Purge, seq: u64, now: Wall) {
         self.apply(&purge, u64::MAX, now);
-        Arc::make_mut(&mut self.masks.0).push_back((seq, purge, now));
+        let masks = Arc::make_mut(&mut self.masks.0);
+        if masks.len() >= MASKS_MAX {
+            // Too much is hidden, not too little, until the writer has caught up.
+            masks.clear();
+            masks.push_back((seq, Purge::CLEAR, now));
+        } else {
+            masks.push_back((seq, purge, now));
+        }
     }
 
     /// Another instance purged; puts up to this number came before.
@@ -111,6 +118,9 @@ impl Pending {
         }
     }
 }
+
+/// Queued purges that each look-up is compared with; past it they become one of everything.
+const MASKS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -214,6 +224,23 @@ mod tests {
         bench.pending.on_remote_purge(&Purge::CLEAR, before, NOW);
         assert!(!bench.has(1));
         assert!(bench.has(2));
+    }
+
+    #[test]
+    fn too_many_purges_hide_everything_until_the_last_is_done() {
+        let mut bench = Bench::new();
+        let mut last = 0;
+        for number in 0..=MASKS_MAX {
+            assert!(bench.pending.masks().apply(row(2, "/b")).is_some(), "{number}");
+            last = bench.purge(Selection::Path(format!("/{number}").into()), Effect::Remove);
+        }
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
+        bench.put(2, "/b");
+        assert!(bench.has(2), "put after them");
+        bench.pending.on_written(last - 1);
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
+        bench.pending.on_written(last);
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_some());
     }
 
     #[test]

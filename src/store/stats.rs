@@ -53,8 +53,6 @@ pub struct StoreStats {
     started: Instant,
     /// By [`Op`], in the order of [`Op::ALL`].
     pub ops: [OpStats; 4],
-    /// Gauge: commands that wait for the storage thread.
-    pub queue_depth: AtomicU64,
     /// Gauge: rows taken and not yet written or dropped.
     pub put_queue_rows: AtomicU64,
     /// Gauge: bytes of these rows.
@@ -104,7 +102,6 @@ impl StoreStats {
         Self {
             started: Instant::now(),
             ops: Default::default(),
-            queue_depth: zero(),
             put_queue_rows: zero(),
             put_queue_bytes: zero(),
             gets_shed: zero(),

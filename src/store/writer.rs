@@ -1,6 +1,7 @@
 //! The writer thread: group commits, purges, the janitor's sweeps and upkeep.
 //!
-//! A group is what is queued, at most 100 rows and 8 MiB, in one transaction. Sweeps go step by
+//! A group is what is queued or comes within 10 ms, at most 100 rows and 8 MiB, in one transaction;
+//! purges that stand one behind the other are one too. Sweeps go step by
 //! step between groups. A purge that fails is *owed*: nothing is written past it until it is done,
 //! so that no row that it should have removed can come back, and the storage thread goes on hiding
 //! what it selects.
@@ -25,6 +26,11 @@ use crate::store::stats::{Op, Usage};
 
 /// Bytes after which a group is closed: a larger one blocks the file for longer and saves nothing.
 const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How long a group waits for more rows, which are found meanwhile as queued ones are. A commit
+/// writes a page for each index that it touches: at 1,000 puts a second this makes it a third.
+const LINGER: Duration = Duration::from_millis(10);
+/// Purges in one commit.
+const GROUP_PURGES_MAX: usize = 64;
 /// How often upkeep runs: bounds the delay of purges of other instances.
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
 /// How often the gauges of rows and bytes are refreshed.
@@ -63,6 +69,25 @@ struct Sweep {
 struct Put {
     row: Arc<Row>,
     seq: u64,
+}
+
+/// A purge and who waits for it.
+struct Order {
+    purge: Purge,
+    seq: u64,
+    reply: Reply,
+}
+
+impl Order {
+    /// Whether both may be done in one call.
+    fn goes_with(&self, other: &Self) -> bool {
+        let alone = |it: &Purge| it.selection.is_everything();
+        self.purge.effect == other.purge.effect && !alone(&self.purge) && !alone(&other.purge)
+    }
+
+    fn into_op(self) -> WriteOp {
+        WriteOp::Purge { purge: self.purge, seq: self.seq, reply: self.reply }
+    }
 }
 
 impl WriterThread {
@@ -130,7 +155,9 @@ impl WriterThread {
                 self.fill(&mut group, &mut bytes);
                 self.put(group);
             }
-            WriteOp::Purge { purge, seq, reply } => self.purge(purge, seq, reply),
+            WriteOp::Purge { purge, seq, reply } => {
+                self.purge_with_followers(Order { purge, seq, reply });
+            }
             WriteOp::Sweep { now, reply } => self.sweeps.push_back(Sweep { now, reply, rows: 0 }),
             WriteOp::Usage { reply } => match self.usage() {
                 Ok(usage) => reply.send(Answer::Usage(usage)),
@@ -143,10 +170,12 @@ impl WriterThread {
         }
     }
 
-    /// Completes a group with what is in the channel, up to the next other operation.
+    /// Completes a group with what is in the channel or comes soon, up to the next other operation.
     fn fill(&mut self, group: &mut Vec<Put>, bytes: &mut u64) {
+        let until = Instant::now() + LINGER;
         while group.len() < GROUP_ROWS_MAX && *bytes < GROUP_BYTES_MAX {
-            match self.ops.try_recv() {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.ops.recv_timeout(left) {
                 Ok(WriteOp::Put { row, epoch, seq }) => {
                     self.add(group, bytes, row, epoch, seq);
                 }
@@ -210,34 +239,60 @@ impl WriterThread {
         self.shared.stats.puts_failed.fetch_add(rows, Ordering::Relaxed);
     }
 
-    fn purge(&mut self, purge: Purge, seq: u64, reply: Reply) {
-        self.finished = seq;
-        let done = if self.owed.is_empty() { self.purge_all_steps(&purge) } else { self.unpaid() };
+    /// Collects the purges that follow at once: one commit, which has to reach the disk, for all.
+    fn purge_with_followers(&mut self, first: Order) {
+        let mut orders = vec![first];
+        while orders.len() < GROUP_PURGES_MAX && self.next.is_none() {
+            match self.ops.try_recv() {
+                Ok(WriteOp::Purge { purge, seq, reply }) => {
+                    let order = Order { purge, seq, reply };
+                    if orders.first().is_some_and(|it| order.goes_with(it)) {
+                        orders.push(order);
+                    } else {
+                        self.next = Some(order.into_op());
+                    }
+                }
+                Ok(other) => self.next = Some(other),
+                Err(_) => break,
+            }
+        }
+        self.purge(orders);
+    }
+
+    fn purge(&mut self, orders: Vec<Order>) {
+        self.finished = orders.last().map_or(self.finished, |it| it.seq);
+        let purges: Vec<Purge> = orders.iter().map(|it| it.purge.clone()).collect();
+        let done = if self.owed.is_empty() { self.purge_all_steps(&purges) } else { self.unpaid() };
         match done {
             Ok(rows) => {
                 self.publish();
-                reply.send(Answer::Done(rows));
+                for (order, rows) in orders.into_iter().zip(rows) {
+                    order.reply.send(Answer::Done(rows));
+                }
             }
             Err(fault) => {
-                self.owe(purge, seq);
-                reply.send(Answer::Unavailable(fault.reason));
+                for Order { purge, seq, reply } in orders {
+                    self.owe(purge, seq);
+                    reply.send(Answer::Unavailable(fault.reason));
+                }
             }
         }
     }
 
-    fn purge_all_steps(&mut self, purge: &Purge) -> Result<u64, Fault> {
+    /// Rows concerned, by purge.
+    fn purge_all_steps(&mut self, purges: &[Purge]) -> Result<Vec<u64>, Fault> {
         let now = clock::wall();
-        let mut rows = 0;
+        let mut rows = vec![0; purges.len()];
         loop {
-            let step = self.call(Op::Purge, 1, |writer| writer.purge(purge, now))?;
-            rows += step.rows;
-            if !step.more {
+            let purged = self.call(Op::Purge, purges.len(), |it| it.purge(purges, now))?;
+            rows.iter_mut().zip(purged.rows).for_each(|(sum, part)| *sum += part);
+            if !purged.more {
                 return Ok(rows);
             }
         }
     }
 
-    fn unpaid(&self) -> Result<u64, Fault> {
+    fn unpaid(&self) -> Result<Vec<u64>, Fault> {
         let reason = self.shared.stats.writes_unavailable();
         let reason = reason.unwrap_or(Unavailable::Starting);
         Err(Fault::new(reason, "earlier purges are still owed"))
@@ -257,7 +312,7 @@ impl WriterThread {
     fn pay(&mut self) {
         while let Some((_, purge)) = self.owed.front() {
             let purge = purge.clone();
-            if self.purge_all_steps(&purge).is_err() {
+            if self.purge_all_steps(&[purge]).is_err() {
                 return;
             }
             self.owed.pop_front();

@@ -1,9 +1,9 @@
 //! Purges: one step a transaction, the last of which tells the other instances.
 
-use postgres::types::ToSql;
+use tokio_postgres::types::ToSql;
 
 use crate::base::Wall;
-use crate::store::backend::Step;
+use crate::store::backend::{Purged, Step};
 use crate::store::fault::Fault;
 use crate::store::postgres::conn::fault;
 use crate::store::postgres::reader::to_sql;
@@ -11,20 +11,32 @@ use crate::store::postgres::writer::{PgWriter, STEP_ROWS};
 use crate::store::row::{Digest, Effect, Purge, Selection, prefix_end};
 
 impl PgWriter {
-    /// One step of a purge. The last step announces it, in the same transaction: whoever hears of
-    /// it finds no row that it should have removed.
+    /// One step of purges. The last step of each announces it, in the same transaction: whoever
+    /// hears of it finds no row that it should have removed.
     pub(super) fn purge_locked(
         &mut self,
-        purge: &Purge,
+        purges: &[Purge],
         now: Wall,
-    ) -> Result<(Step, Option<i64>), Fault> {
-        let step = if purge.selection.is_everything() {
-            self.purge_all(purge.effect, now)?
-        } else {
-            self.purge_rows(&purge.selection, purge.effect, now)?
-        };
-        let seq = if step.more { None } else { Some(self.announce(purge)?) };
-        Ok((step, seq))
+    ) -> Result<(Purged, Vec<i64>), Fault> {
+        let (mut done, mut seqs) = (Purged::default(), Vec::new());
+        for purge in purges {
+            let step = if purge.selection.is_everything() {
+                self.purge_all(purge.effect, now)?
+            } else {
+                self.purge_rows(&purge.selection, purge.effect, now)?
+            };
+            done.rows.push(step.rows);
+            done.more = step.more;
+            if step.more {
+                // Those before it are announced with the last step, which comes to them again.
+                return Ok((done, Vec::new()));
+            }
+        }
+        for purge in purges {
+            seqs.push(self.announce(purge)?);
+        }
+        self.session.wire.batch_execute("NOTIFY apiproxyd_purges_v1")?;
+        Ok((done, seqs))
     }
 
     fn purge_all(&mut self, effect: Effect, now: Wall) -> Result<Step, Fault> {
@@ -147,8 +159,7 @@ impl PgWriter {
         let insert = "INSERT INTO apiproxyd_purges_v1 (effect, selection, subject)
             VALUES ($1, $2, $3) RETURNING seq";
         let params: [&(dyn ToSql + Sync); 3] = [&effect, &selection, &subject];
-        let row = self.session.client.query_one(insert, &params).map_err(fault)?;
-        self.session.client.batch_execute("NOTIFY apiproxyd_purges_v1").map_err(fault)?;
+        let row = self.session.wire.query_one(insert, &params)?;
         row.try_get(0).map_err(fault)
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
-use postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use crate::base::Wall;
-use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::postgres::conn::{LOCK_PURGE, Link, Session, fault};
 use crate::store::postgres::purge::decoded;
 use crate::store::postgres::reader::to_sql;
+use crate::store::postgres::wire::Wire;
 use crate::store::row::{Purge, Row};
 use crate::store::stats::Usage;
 
@@ -84,14 +84,14 @@ impl PgWriter {
         f: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let begin = format!("BEGIN; SELECT {lock}({LOCK_PURGE})");
-        let begun = self.session.client.batch_execute(&begin).map_err(fault);
+        let begun = self.session.wire.batch_execute(&begin);
         let result = begun.and_then(|()| f(self)).and_then(|it| {
-            self.session.client.batch_execute("COMMIT").map_err(fault)?;
+            self.session.wire.batch_execute("COMMIT")?;
             Ok(it)
         });
         if result.is_err() {
             // A connection that cannot even do this is of no use.
-            self.session.client.batch_execute("ROLLBACK").map_err(fault)?;
+            self.session.wire.batch_execute("ROLLBACK")?;
         }
         result
     }
@@ -101,17 +101,17 @@ impl PgWriter {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<i64, Fault> {
-        let rows = self.session.client.execute(sql, params).map_err(fault)?;
+        let rows = self.session.wire.execute(sql, params)?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
     fn number(&mut self, sql: &str) -> Result<i64, Fault> {
-        let row = self.session.client.query_one(sql, &[]).map_err(fault)?;
+        let row = self.session.wire.query_one(sql, &[])?;
         row.try_get(0).map_err(fault)
     }
 
     fn put_locked(&mut self, rows: &[&Row]) -> Result<Written, Fault> {
-        if last_purge(&mut self.session.client)? > self.known().seen.unwrap_or(0) {
+        if last_purge(&mut self.session.wire)? > self.known().seen.unwrap_or(0) {
             return Ok(Written::Behind);
         }
         let digests: Vec<&[u8]> = rows.iter().map(|it| it.digest.as_slice()).collect();
@@ -123,13 +123,13 @@ impl PgWriter {
         let bodies: Vec<&[u8]> = rows.iter().map(|it| &it.body[..]).collect();
         let params: [&(dyn ToSql + Sync); 7] =
             [&digests, &stored, &keep, &sums, &paths, &metas, &bodies];
-        self.session.client.execute(&self.put, &params).map_err(fault)?;
+        self.session.wire.execute_prepared(&self.put, &params)?;
         Ok(Written::All)
     }
 
     /// Purges of other instances since the last time.
     fn news(&mut self) -> Result<Vec<Purge>, Fault> {
-        let last = last_purge(&mut self.session.client)?;
+        let last = last_purge(&mut self.session.wire)?;
         let Some(seen) = self.known().seen else {
             // Nothing was cached before the first connection: what came before is no news.
             self.known().seen = Some(last);
@@ -147,7 +147,7 @@ impl PgWriter {
         }
         let since = "SELECT seq, effect, selection, subject FROM apiproxyd_purges_v1
             WHERE seq > $1 AND seq <= $2 ORDER BY seq";
-        let rows = self.session.client.query(since, &[&seen, &last]).map_err(fault)?;
+        let rows = self.session.wire.query(since, &[&seen, &last])?;
         let mut purges = Vec::new();
         let mut known = self.known();
         for row in &rows {
@@ -162,17 +162,6 @@ impl PgWriter {
         known.seen = Some(last);
         known.own.retain(|it| *it > last);
         Ok(purges)
-    }
-
-    /// Whether a notification has come.
-    fn is_notified(&mut self) -> Result<bool, Fault> {
-        let mut notified = false;
-        let mut notifications = self.session.client.notifications();
-        let mut pending = notifications.iter();
-        while pending.next().map_err(fault)?.is_some() {
-            notified = true;
-        }
-        Ok(notified)
     }
 
     /// Removes rows that a clear has hidden. Whether there may be more. Of several instances each
@@ -223,15 +212,15 @@ impl PgWriter {
 fn connect(link: &Link) -> Result<(Session, Statement), Fault> {
     let mut session = link.connect()?;
     session.make_schema()?;
-    session.client.batch_execute("LISTEN apiproxyd_purges_v1").map_err(fault)?;
-    let put = session.client.prepare(PUT).map_err(fault)?;
+    session.wire.batch_execute("LISTEN apiproxyd_purges_v1")?;
+    let put = session.wire.prepare(PUT)?;
     Ok((session, put))
 }
 
 /// By the simple protocol, in one round trip; to be asked after the lock was taken.
-fn last_purge(client: &mut Client) -> Result<i64, Fault> {
+fn last_purge(wire: &mut Wire) -> Result<i64, Fault> {
     let sql = "SELECT coalesce(max(seq), 0) FROM apiproxyd_purges_v1";
-    let messages = client.simple_query(sql).map_err(fault)?;
+    let messages = wire.simple_query(sql)?;
     let text = messages.iter().find_map(|it| match it {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
@@ -253,11 +242,11 @@ impl Writer for PgWriter {
         Ok(written)
     }
 
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        let (step, seq) =
-            self.transaction("pg_advisory_xact_lock", |it| it.purge_locked(purge, now))?;
-        self.known().own.extend(seq);
-        Ok(step)
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        let (purged, seqs) =
+            self.transaction("pg_advisory_xact_lock", |it| it.purge_locked(purges, now))?;
+        self.known().own.extend(seqs);
+        Ok(purged)
     }
 
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
@@ -278,7 +267,7 @@ impl Writer for PgWriter {
             // Notifications may have been missed in between.
             self.poll_due = Instant::now();
         }
-        let notified = self.is_notified()?;
+        let notified = self.session.wire.is_notified();
         if !notified && !self.reclaim && Instant::now() < self.poll_due {
             return Ok(Upkeep::default());
         }

@@ -3,27 +3,45 @@
 use rusqlite::ToSql;
 
 use crate::base::Wall;
-use crate::store::backend::Step;
+use crate::store::backend::{Purged, Step};
 use crate::store::fault::Fault;
 use crate::store::row::{Digest, Effect, Purge, Selection, prefix_end};
 use crate::store::sqlite::reader::to_sql;
 use crate::store::sqlite::writer::{STEP_ROWS, SqliteWriter};
 
 impl SqliteWriter {
-    /// One step of a purge.
-    pub(super) fn purge_step(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        if purge.selection.is_everything() {
-            return self.purge_all(purge.effect, now);
+    /// One step of purges of the same effect.
+    pub(super) fn purge_step(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        if let [only] = purges
+            && only.selection.is_everything()
+        {
+            let rows = self.purge_all(only.effect, now)?;
+            return Ok(Purged { rows: vec![rows], more: false });
         }
-        let step = self.transaction(|it| it.purge_rows(&purge.selection, purge.effect, now))?;
-        if purge.effect == Effect::Remove {
-            self.rows = self.rows.saturating_sub(step.rows);
+        let purged = self.transaction(|it| it.purge_each(purges, now))?;
+        let removes = purges.first().is_some_and(|it| it.effect == Effect::Remove);
+        if removes {
+            self.rows = self.rows.saturating_sub(purged.rows.iter().sum());
         }
-        Ok(step)
+        Ok(purged)
+    }
+
+    /// In a transaction of the caller, up to the first that there is more of.
+    fn purge_each(&self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        let mut done = Purged::default();
+        for purge in purges {
+            let step = self.purge_rows(&purge.selection, purge.effect, now)?;
+            done.rows.push(step.rows);
+            done.more = step.more;
+            if step.more {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     /// A purge of everything: one row changes, whatever the number of rows.
-    fn purge_all(&mut self, effect: Effect, now: Wall) -> Result<Step, Fault> {
+    fn purge_all(&mut self, effect: Effect, now: Wall) -> Result<u64, Fault> {
         let (upto, now) = (self.last_id, to_sql(now));
         let rows = self.rows.saturating_sub(self.rows_dead);
         match effect {
@@ -39,10 +57,9 @@ impl SqliteWriter {
                 self.expired_id = upto;
             }
         }
-        Ok(Step { rows, more: false })
+        Ok(rows)
     }
 
-    /// In a transaction of the caller.
     fn purge_rows(&self, selection: &Selection, effect: Effect, now: Wall) -> Result<Step, Fault> {
         match selection {
             Selection::Path(path) => {

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use crate::base::Wall;
-use crate::store::backend::Reader;
+use crate::store::backend::{READ_BYTES_MAX, Reader};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::row::{Digest, Row, checksum};
 use crate::store::sqlite::Place;
@@ -72,7 +72,16 @@ impl SqliteReader {
         });
         let state = state.map_err(fault)?;
         let mut find = self.conn.prepare_cached(FIND).map_err(fault)?;
-        digests.iter().map(|digest| self.find(&mut find, &state, digest)).collect()
+        let (mut rows, mut bytes) = (Vec::with_capacity(digests.len()), 0);
+        for digest in digests {
+            let row = self.find(&mut find, &state, digest)?;
+            bytes += row.as_ref().map_or(0, Row::size_bytes);
+            rows.push(row);
+            if bytes > READ_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(rows)
     }
 
     fn find(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ToSql, params};
 
 use crate::base::Wall;
-use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::row::{Purge, Row};
 use crate::store::sqlite::Place;
@@ -338,8 +338,8 @@ impl Writer for SqliteWriter {
         Ok(Written::All)
     }
 
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        let step = self.durably(|it| it.purge_step(purge, now));
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        let step = self.durably(|it| it.purge_step(purges, now));
         self.noting(step)
     }
 
