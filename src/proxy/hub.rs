@@ -371,4 +371,8 @@ const STRIPES: usize = 64;
 pub const LOOKED_AT_MAX: usize = 256;
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod tests;

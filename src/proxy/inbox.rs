@@ -73,8 +73,13 @@ impl Inbox {
     /// An empty inbox.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_size(INBOX_MESSAGES_MAX)
+    }
+
+    /// An empty inbox for so many messages.
+    pub(crate) fn of_size(messages_max: usize) -> Self {
         Self {
-            queue: ArrayQueue::new(INBOX_MESSAGES_MAX),
+            queue: ArrayQueue::new(messages_max),
             pending: AtomicBool::new(false),
             overflow: Mutex::new(None),
             shed: AtomicBool::new(false),
@@ -220,6 +225,7 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::Context;
+    use std::time::Duration;
 
     use super::*;
 
@@ -245,6 +251,74 @@ mod tests {
         assert_eq!(seen, [1, 2]);
         assert!(all.as_mut().poll(&mut cx).is_ready());
         assert!(!inbox.is_pending());
+    }
+
+    #[test]
+    fn a_core_that_has_ended_keeps_nobody_waiting() {
+        let inbox = Inbox::new();
+        let acks = Acks::new();
+        inbox.send(drop_of(1), Some(acks.ack()));
+        inbox.close();
+        inbox.send(drop_of(2), Some(acks.ack()));
+        assert!(pin!(acks.all()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn the_order_to_shed_is_one_however_often_it_is_given() {
+        let inbox = Inbox::new();
+        (0..3).for_each(|_| inbox.ask_to_shed());
+        assert!(inbox.is_pending());
+        let mut shed = 0;
+        inbox.drain(|message| shed += usize::from(matches!(message, CoreMessage::Shed)));
+        inbox.drain(|_| shed += 100);
+        assert_eq!(shed, 1);
+        inbox.ask_to_shed();
+        inbox.drain(|_| shed += 1);
+        assert_eq!(shed, 2);
+    }
+
+    struct Unpark(std::thread::Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// The core sleeps until it is woken: a wake-up that is lost would leave it asleep.
+    #[test]
+    fn no_message_is_left_in_the_inbox_of_a_sleeping_core() {
+        const MESSAGES: u64 = 20_000;
+        let inbox = Inbox::new();
+        let acks = Acks::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+                let mut cx = Context::from_waker(&waker);
+                let mut seen = 0;
+                while seen < 2 * MESSAGES {
+                    let mut wait = pin!(inbox.wait());
+                    while wait.as_mut().poll(&mut cx).is_pending() {
+                        let before = std::time::Instant::now();
+                        std::thread::park_timeout(Duration::from_secs(60));
+                        assert!(before.elapsed() < Duration::from_secs(60), "woken by nobody");
+                    }
+                    inbox.drain(|_| seen += 1);
+                }
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for hash in 0..MESSAGES {
+                        // A full inbox would become one message.
+                        while inbox.queue.len() > INBOX_MESSAGES_MAX / 2 {
+                            std::thread::yield_now();
+                        }
+                        inbox.send(drop_of(hash), Some(acks.ack()));
+                    }
+                });
+            }
+        });
+        assert!(pin!(acks.all()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
     #[test]
