@@ -65,6 +65,7 @@ fn store(core: &Core, handle: &StoreHandle) -> StoreExtras {
         rows_expired: load(&stats.rows_swept),
         rows_evicted: load(&stats.rows_evicted),
         rows_damaged: load(&stats.rows_damaged),
+        files_emptied: load(&stats.files_emptied),
         files_moved_aside: load(&stats.files_moved_aside),
         reopened: load(&stats.reopened),
         remote_purges: load(&stats.remote_purges),

@@ -156,7 +156,10 @@ impl Started {
             Backend::Postgres => Some("postgres".to_owned()),
         };
         let tiers: Vec<String> = [memory, disk].into_iter().flatten().collect();
-        if tiers.is_empty() { "none".to_owned() } else { tiers.join(" + ") }
+        let fault = self.shared.store.as_ref().and_then(|it| it.stats().unavailable());
+        let state =
+            fault.map_or_else(String::new, |it| format!("; unavailable now: {}", it.as_str()));
+        if tiers.is_empty() { "none".to_owned() } else { tiers.join(" + ") + &state }
     }
 
     /// The protections, for people.
@@ -305,7 +308,10 @@ fn open_store(
         }
     };
     let opened = StoreHandle::open_with(&settings, Some(Box::new(on_remote)));
-    opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
+    opened.map(Some).map_err(|error| match error {
+        store::StartError::Dsn { .. } => StartError::Config(error.to_string()),
+        store::StartError::Thread { .. } => StartError::Machine(error.to_string()),
+    })
 }
 
 fn helpers(cores: usize) -> std::io::Result<(Helper, Encoder)> {

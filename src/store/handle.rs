@@ -78,7 +78,7 @@ impl StoreHandle {
                 return Ok(Self { inner });
             }
             settings::Backend::Memory => Arc::new(Memory::default()),
-            settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))?),
+            settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))),
             settings::Backend::Postgres => Arc::new(Postgres::open(settings, Arc::clone(&shared))?),
         };
         Self::start(settings, shared, backend, on_remote)

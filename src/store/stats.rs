@@ -77,6 +77,8 @@ pub struct StoreStats {
     pub rows_evicted: AtomicU64,
     /// Rows that failed their checksum; each was a miss.
     pub rows_damaged: AtomicU64,
+    /// Files of another format emptied.
+    pub files_emptied: AtomicU64,
     /// Files found damaged and moved aside.
     pub files_moved_aside: AtomicU64,
     /// Times the backend was opened again after a fault.
@@ -114,6 +116,7 @@ impl StoreStats {
             rows_swept: zero(),
             rows_evicted: zero(),
             rows_damaged: zero(),
+            files_emptied: zero(),
             files_moved_aside: zero(),
             reopened: zero(),
             panics: zero(),

@@ -36,7 +36,9 @@ impl SqliteReader {
     pub(crate) fn open(place: &Arc<Place>) -> Result<Self, Fault> {
         let generation = place.generation();
         if generation == 0 {
-            return Err(Fault::new(Unavailable::Starting, "the cache file is not open yet"));
+            // The writer knows why.
+            let reason = place.shared.stats.writes_unavailable().unwrap_or(Unavailable::Starting);
+            return Err(Fault::new(reason, "the cache file is not open yet"));
         }
         let conn = place.noting(generation, conn::open_reader(&place.path))?;
         Ok(Self { place: Arc::clone(place), conn, generation })

@@ -49,8 +49,8 @@ pub(crate) struct SqliteWriter {
     pages_max: Option<u64>,
     group_bytes_max: u64,
     look_due: Instant,
-    /// The last write failed for want of room: upkeep tries again.
-    full: bool,
+    /// Why the last write failed, where only another write can tell that it is over: upkeep tries.
+    blocked: Option<Fault>,
 }
 
 impl SqliteWriter {
@@ -77,8 +77,14 @@ impl SqliteWriter {
             place.prepare()?;
             (conn, owner) = conn::open_writer(&place.path)?;
         }
-        if !matches!(owner, Owner::Ours) {
-            return Err(Fault::new(Unavailable::Foreign, "another program's database"));
+        match owner {
+            Owner::Ours => {}
+            Owner::Emptied => {
+                place.shared.stats.files_emptied.fetch_add(1, Ordering::Relaxed);
+            }
+            Owner::Predecessor | Owner::Foreign => {
+                return Err(Fault::new(Unavailable::Foreign, "another program's database"));
+            }
         }
         let log_bytes = match place.max_disk_bytes {
             0 => LOG_BYTES_MAX,
@@ -87,6 +93,9 @@ impl SqliteWriter {
         let log_pages = (log_bytes / PAGE_BYTES).max(8);
         conn.pragma_update(None, "wal_autocheckpoint", log_pages.cast_signed()).map_err(fault)?;
         conn.pragma_update(None, "journal_size_limit", log_bytes.cast_signed()).map_err(fault)?;
+        if place.pages_max > 0 {
+            conn.pragma_update(None, "max_page_count", place.pages_max).map_err(fault)?;
+        }
         let (cleared_id, expired_id, greatest) = conn
             .query_row(
                 "SELECT cleared_id, expired_id, (SELECT coalesce(max(id), 0) FROM entries)
@@ -110,7 +119,7 @@ impl SqliteWriter {
             pages_max: (limit > 0).then(|| (limit - limit / 4) / PAGE_BYTES),
             group_bytes_max: log_bytes,
             look_due: Instant::now(),
-            full: false,
+            blocked: None,
             place: Arc::clone(place),
             conn,
         })
@@ -137,7 +146,8 @@ impl SqliteWriter {
     }
 
     fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.full = matches!(&result, Err(Fault { reason: Unavailable::DiskFull, .. }));
+        let blocks = |it: &&Fault| matches!(it.reason, Unavailable::DiskFull | Unavailable::Locked);
+        self.blocked = result.as_ref().err().filter(blocks).cloned();
         self.place.noting(self.generation, result)
     }
 
@@ -257,8 +267,7 @@ impl SqliteWriter {
             return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
         }
         if Instant::now() < self.look_due {
-            let full = Fault::new(Unavailable::DiskFull, "the last write found no room");
-            return if self.full { Err(full) } else { Ok(()) };
+            return self.blocked.clone().map_or(Ok(()), Err);
         }
         self.look_due = Instant::now() + LOOK_EVERY;
         let size = match self.place.look() {
@@ -276,7 +285,7 @@ impl SqliteWriter {
         if size > self.pages()? * PAGE_BYTES {
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(fault)?;
         }
-        if self.full {
+        if self.blocked.is_some() {
             let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
             self.noting(probe)?;
         }
