@@ -1,5 +1,5 @@
-//! `kill -9` of the daemon under load: what it serves after its restart is whole, right, and no older
-//! than the last change that it confirmed.
+//! `kill -9` of the daemon under load: what it serves after its restart is whole, right, and no
+//! older than the last change that it confirmed.
 //!
 //! `STORE_KILLS` sets how often it is killed on each backend.
 

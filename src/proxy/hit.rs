@@ -16,7 +16,7 @@ use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept};
 use crate::http1::write::{write_response_head, write_status_line};
 use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
-use crate::metrics::CacheResult;
+use crate::metrics::{CacheResult, Counter};
 use crate::proxy::answer;
 use crate::proxy::core::{Core, Moment};
 use crate::proxy::error::{Problem, Refusal};
@@ -220,6 +220,7 @@ impl Reading<'_, '_, '_> {
             out.extend_from_slice(body);
         }
         let bytes = if head_only { 0 } else { body.len() as u64 };
+        core.cells.inc(Counter::L1Hits);
         core.cells.on_hit(&self.request.method, entry.status(), CacheResult::Hit, bytes);
     }
 

@@ -1,5 +1,6 @@
 //! The settings as the request path wants them: parsed, indexed, joined. Built once at start.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
 use crate::limit::TrustedProxies;
-use crate::route::{ApiPrefix, PatternSet};
+use crate::route::{ApiPrefix, PatternSet, Strip};
 
 /// What every core reads on the way of a request. Immutable.
 pub struct Plan {
@@ -140,8 +141,21 @@ impl Plan {
     #[must_use]
     pub fn keep_until(&self, key: &cache::Key, facts: &cache::Facts) -> Wall {
         let Some(parts) = key.parts() else { return Wall::EPOCH };
-        let routes = self.upstreams.iter().filter(|it| it.origin == parts.upstream);
-        let kept = routes.map(|it| facts.keep_until(&self.policy(it, parts.path)));
+        let table = &self.settings.table;
+        let routes = table.as_slice().iter().filter(|it| it.upstream.0 == parts.upstream);
+        // The path as a request of this route would have it.
+        let routes = routes.filter(|route| {
+            let asked = match route.strip {
+                Strip::Keep => Cow::Borrowed(parts.path),
+                Strip::Prefix => Cow::Owned([route.prefix(), parts.path].concat()),
+            };
+            let found = table.resolve(&asked);
+            found.is_some_and(|it| it.route.prefix() == route.prefix())
+        });
+        let kept = routes.map(|it| {
+            let upstream = self.upstream(it.overrides);
+            facts.keep_until(&self.policy(upstream, parts.path))
+        });
         kept.max().unwrap_or(Wall::EPOCH)
     }
 }

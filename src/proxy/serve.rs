@@ -81,10 +81,7 @@ impl Search {
         }
         let unfit = self.unfit.as_ref().map(|it| &it.0);
         match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
-            Join::Live(entry) => {
-                core.cells.inc(Counter::HubHits);
-                self.found(entry, client).await
-            }
+            Join::Live(entry) => self.found(entry, client).await,
             Join::Follow(flight) if core.plan().coalescing => {
                 core.cells.inc(Counter::Coalesced);
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
@@ -189,7 +186,7 @@ impl Search {
             self.index = Some(entry);
             return Round::Again;
         }
-        let answered = self.judge(&entry, Some(Counter::L1Hits), client).await;
+        let answered = self.judge(&entry, Some(Counter::HubHits), client).await;
         answered.unwrap_or(Round::Again)
     }
 

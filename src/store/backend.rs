@@ -1,7 +1,7 @@
 //! What a backend must do. One object reads and one writes, in different threads.
 //!
 //! Every call blocks, is bounded in work, and may fail with a [`Fault`]; the threads decide what a
-//! failure means. `tests/store.rs` holds all backends to the same behaviour.
+//! failure means. `tests/store.rs` and `tests/store_lasting.rs` hold all backends to the same.
 
 use std::sync::Arc;
 

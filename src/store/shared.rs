@@ -112,7 +112,8 @@ impl Shared {
     }
 }
 
-/// A row's place in the write queue, given back when dropped.
+/// A row's place in the write queue, given back when dropped: by the writer, when the row is
+/// written or given up.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
@@ -130,7 +131,7 @@ impl Drop for Ticket {
 /// are bounded by their tickets, orders by the slots of the clients that wait for their answers.
 #[derive(Debug)]
 pub(crate) enum WriteOp {
-    Put { row: Arc<Row>, epoch: Epoch, seq: u64 },
+    Put { row: Arc<Row>, epoch: Epoch, seq: u64, ticket: Ticket },
     Purge { purge: Purge, seq: u64, reply: Reply },
     Sweep { now: Wall, reply: Reply },
     Usage { reply: Reply },

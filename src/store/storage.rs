@@ -141,8 +141,8 @@ impl Storage {
                     return;
                 }
                 let seq = self.issue();
-                self.pending.on_put(Arc::clone(&row), epoch, seq, ticket);
-                self.outgoing.push(WriteOp::Put { row, epoch, seq });
+                self.pending.on_put(Arc::clone(&row), epoch, seq);
+                self.outgoing.push(WriteOp::Put { row, epoch, seq, ticket });
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::store::fault::{Fault, Unavailable};
 use crate::store::mailbox::{Answer, Reply};
 use crate::store::retry::Lazy;
 use crate::store::row::{Purge, Row};
-use crate::store::shared::{Epoch, OnRemotePurge, Shared, WriteOp};
+use crate::store::shared::{Epoch, OnRemotePurge, Shared, Ticket, WriteOp};
 use crate::store::stats::{Op, Usage};
 
 /// Bytes after which a group is closed: a larger one blocks the file for longer and saves nothing.
@@ -69,6 +69,15 @@ struct Sweep {
 struct Put {
     row: Arc<Row>,
     seq: u64,
+    /// Until it is written or given up.
+    _ticket: Ticket,
+}
+
+/// A group in the making.
+#[derive(Default)]
+struct Group {
+    puts: Vec<Put>,
+    bytes: u64,
 }
 
 /// A purge and who waits for it.
@@ -148,12 +157,11 @@ impl WriterThread {
 
     fn on_op(&mut self, op: WriteOp) {
         match op {
-            WriteOp::Put { row, epoch, seq } => {
-                let mut group = Vec::new();
-                let mut bytes = 0;
-                self.add(&mut group, &mut bytes, row, epoch, seq);
-                self.fill(&mut group, &mut bytes);
-                self.put(group);
+            WriteOp::Put { row, epoch, seq, ticket } => {
+                let mut group = Group::default();
+                self.add(&mut group, Put { row, seq, _ticket: ticket }, epoch);
+                self.fill(&mut group);
+                self.put(group.puts);
             }
             WriteOp::Purge { purge, seq, reply } => {
                 self.purge_with_followers(Order { purge, seq, reply });
@@ -171,13 +179,13 @@ impl WriterThread {
     }
 
     /// Completes a group with what is in the channel or comes soon, up to the next other operation.
-    fn fill(&mut self, group: &mut Vec<Put>, bytes: &mut u64) {
+    fn fill(&mut self, group: &mut Group) {
         let until = Instant::now() + LINGER;
-        while group.len() < GROUP_ROWS_MAX && *bytes < GROUP_BYTES_MAX {
+        while group.puts.len() < GROUP_ROWS_MAX && group.bytes < GROUP_BYTES_MAX {
             let left = until.saturating_duration_since(Instant::now());
             match self.ops.recv_timeout(left) {
-                Ok(WriteOp::Put { row, epoch, seq }) => {
-                    self.add(group, bytes, row, epoch, seq);
+                Ok(WriteOp::Put { row, epoch, seq, ticket }) => {
+                    self.add(group, Put { row, seq, _ticket: ticket }, epoch);
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -188,21 +196,14 @@ impl WriterThread {
         }
     }
 
-    fn add(
-        &mut self,
-        group: &mut Vec<Put>,
-        bytes: &mut u64,
-        row: Arc<Row>,
-        epoch: Epoch,
-        seq: u64,
-    ) {
-        self.finished = seq;
-        if epoch < self.shared.epoch() || self.is_masked(&row, seq) {
+    fn add(&mut self, group: &mut Group, put: Put, epoch: Epoch) {
+        self.finished = put.seq;
+        if epoch < self.shared.epoch() || self.is_masked(&put.row, put.seq) {
             self.shared.stats.puts_overtaken.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        *bytes += row.size_bytes();
-        group.push(Put { row, seq });
+        group.bytes += put.row.size_bytes();
+        group.puts.push(put);
     }
 
     fn is_masked(&self, row: &Row, seq: u64) -> bool {

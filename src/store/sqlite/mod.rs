@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | absent | created, 0600, its folder 0700 | |
 //! | of another format version | its tables are dropped and made anew | `emptied` |
-//! | of the predecessor (`cache_entries`) | moved aside to `.legacy-TIME`, a new one started | `moved_aside` |
-//! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one started | `moved_aside` |
+//! | of the predecessor | moved aside to `.legacy-TIME`, a new one started | `moved_aside` |
+//! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one | `moved_aside` |
 //! | another program's database | untouched; unavailable (`foreign`) until it is gone | errors |
 //! | folder or file not writable | unavailable (`io`) until it is | errors |
 //! | held by another process | unavailable (`locked`) until that process ends | errors |
