@@ -117,9 +117,8 @@ impl Entry {
         extra: OnceBox<Extra>,
         ledger: &Arc<Ledger>,
     ) -> Self {
-        let mut facts = Packed::new(&facts);
+        let facts = Packed::new(&facts).with_marks(Marks::of(&fields));
         debug_assert!(facts.is_valid(), "{facts:?}");
-        facts.marks = Marks::of(&fields);
         let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
         ledger.open(entry.size_bytes());
         entry
@@ -128,14 +127,16 @@ impl Entry {
     /// Notes whether the origin set one of the fields that the caller adds to every answer.
     #[must_use]
     pub fn with_own_fields(mut self, own_fields: bool) -> Self {
-        self.facts.marks.own_fields = own_fields;
+        self.facts = self.facts.with_marks(Marks { own_fields, ..self.marks() });
         self
     }
 
     /// Leaves a body as it is whose length is not among these.
     #[must_use]
     pub fn compressed_within(mut self, lengths: RangeInclusive<u64>) -> Self {
-        self.facts.marks.compressible &= lengths.contains(&(self.body.len() as u64));
+        let marks = self.marks();
+        let compressible = marks.compressible && lengths.contains(&(self.body.len() as u64));
+        self.facts = self.facts.with_marks(Marks { compressible, ..marks });
         self
     }
 
@@ -154,7 +155,7 @@ impl Entry {
     /// What the hit path must know.
     #[must_use]
     pub const fn marks(&self) -> Marks {
-        self.facts.marks
+        self.facts.marks()
     }
 
     /// The key it is stored under.

@@ -6,9 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::cache::{CacheStatus, Entry, Reason, own_fields, storable};
+use crate::cache::{CacheStatus, Entry, Facts, Reason, own_fields, storable};
 use crate::http::Method;
 use crate::net::wall;
 use crate::proxy::ask::{Asked, Question};
@@ -20,9 +18,10 @@ use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
 use crate::proxy::hub::Published;
 use crate::proxy::inquiry::Inquiry;
-use crate::proxy::origin::Purpose;
+use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, ask, clean, gather};
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 use crate::proxy::rescue;
 
 /// A request that goes to the origin by itself.
@@ -48,21 +47,35 @@ impl Alone<'_> {
             upstream,
             purpose: self.purpose(),
             body: inquiry.body.clone(),
+            patience: if self.stored.is_some() { Patience::None } else { Patience::Some },
         };
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
             First::Left(Err(fault)) => return self.rescue(core, fault, client).await,
-            First::Right(()) => return,
+            First::Right(()) => return record::left(core, &inquiry.task),
         };
-        let code = asked.answer.head.status;
+        let code = asked.head.status;
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
-            effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked).await;
+            // Boxed: it may have to purge, which is large.
+            let renewing = effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked);
+            Box::pin(renewing).await;
         }
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
         }
-        self.filled(core, &ground, asked, status, client).await;
+        let head = &asked.head;
+        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
+        let small = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        // What must be cut, decoded or judged by conditions must be whole first.
+        let partial = inquiry.is_partial() || inquiry.must_decode(head);
+        if small && (facts.is_ok() || partial) {
+            let filling = self.filled(core, &ground, asked, facts, status, client);
+            return Box::pin(filling).await;
+        }
+        let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
+        let status = status.unstored(why);
+        pass::send(core, &inquiry.task, upstream, asked, status, client).await;
     }
 
     /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
@@ -86,51 +99,40 @@ impl Alone<'_> {
         rescue::fault(core, self.inquiry, fault, unused, client).await;
     }
 
+    /// Gathers an answer, stores it where it may be, and sends what this request wants of it.
     async fn filled(
         &self,
         core: &Rc<Core>,
         ground: &Ground,
         mut asked: Asked,
+        facts: Result<Facts, Reason>,
         status: CacheStatus,
         client: &impl Downstream,
     ) {
         let inquiry = self.inquiry;
         let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
-        let head = &asked.answer.head;
-        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-        // What must be cut, decoded or judged by conditions must be whole first.
-        let partial = inquiry.is_partial() || inquiry.must_decode(head);
-        let whole = small && (facts.is_ok() || partial);
-        if !whole {
-            let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
-            let status = status.unstored(why);
-            return pass::send(core, task, upstream, asked, status, client).await;
-        }
         let gathered = {
-            let mut gathering = pin!(gather(upstream, &mut asked));
+            let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
                 First::Right(()) if facts.is_ok() => gathering.await,
-                First::Right(()) => return,
+                First::Right(()) => return record::left(core, task),
             }
         };
         let body = match gathered {
             Ok(body) => body,
             Err(fault) => {
-                asked.leave.failed(None);
-                core.cells.on_upstream_failure(fault.as_str());
+                asked.fail(core, fault);
                 return self.rescue(core, fault, client).await;
             }
         };
-        let Asked { connection, answer, times, leave } = asked;
-        leave.answered(&answer.head);
-        connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
+        let (head, times) = (asked.take_head(), asked.times);
+        asked.finish(core, upstream);
         match facts {
             Ok(facts) => {
-                let own = own_fields(&answer.head);
-                let material = Material { head: answer.head, times, facts, body };
+                let own = own_fields(&head);
+                let material = Material { head, times, facts, body };
                 let (entry, published) = fill::fill_solo(core, inquiry, ground, material);
                 let status = match published {
                     Published::Doomed => status.unstored(Reason::Purged),
@@ -140,8 +142,7 @@ impl Alone<'_> {
             }
             Err(why) => {
                 let status = status.unstored(why);
-                let head = clean(answer.head);
-                let body: Bytes = body;
+                let head = clean(head);
                 let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
                 deliver::note(&mut whole.head.fields, &status);
                 let result = deliver::result_of(&status);

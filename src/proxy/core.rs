@@ -6,21 +6,22 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::{Mono, Seed, Wall};
-use crate::breaker::Breaker;
 use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
+use crate::logs::{self, Access};
 use crate::metrics::{CoreCells, Counter, Gauge};
-use crate::net::Resolver;
+use crate::net::{Errands, Resolver};
 use crate::proxy::coding::Encoder;
 use crate::proxy::helper::Helper;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
 use crate::proxy::journal::Journal;
-use crate::proxy::origin::{Permits, Pool};
-use crate::proxy::plan::Plan;
+use crate::proxy::origin::{Opening, Pool, UpstreamState};
+use crate::proxy::plan::{Plan, Upstream};
 use crate::store;
 
 /// What all cores share.
@@ -36,9 +37,7 @@ pub struct Shared {
     /// Who may ask how often.
     pub limiter: Limiter,
     /// By upstream.
-    pub breakers: Box<[Arc<Breaker>]>,
-    /// By upstream.
-    pub permits: Box<[Arc<Permits>]>,
+    pub upstreams: Box<[UpstreamState]>,
     /// By core.
     pub inboxes: Box<[Inbox]>,
     /// By core.
@@ -57,8 +56,22 @@ pub struct Shared {
     pub helper: Helper,
     /// For bodies whose other coding would.
     pub encoder: Encoder,
+    /// The access log; `None` when it is off.
+    pub access: Option<Arc<logs::Setup>>,
+    /// What the cores must not wait for is done there.
+    pub errands: Errands,
+    /// Whether the process is going down.
+    pub draining: AtomicBool,
     /// The driver the cores run on, for health.
     pub driver: std::sync::OnceLock<&'static str>,
+}
+
+impl Shared {
+    /// What the cores share about an upstream.
+    #[must_use]
+    pub fn upstream(&self, upstream: &Upstream) -> &UpstreamState {
+        &self.upstreams[usize::from(upstream.origin)]
+    }
 }
 
 /// All state of one core.
@@ -75,6 +88,8 @@ pub struct Core {
     pub pools: Box<[Pool]>,
     /// Its counters.
     pub cells: Arc<CoreCells>,
+    /// Its access log; `None` when it is off.
+    pub access: Option<Access>,
     /// Where keys are built.
     pub key: RefCell<Vec<u8>>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -106,18 +121,31 @@ impl Core {
         let entries = if shared.plan.memory_cache { settings.cache.memory_cache_size } else { 0 };
         let entries = u32::try_from(entries).unwrap_or(u32::MAX - 1);
         let idle_timeout = settings.client.idle_conn_timeout;
-        let pools = shared.permits.iter().map(|it| Pool::new(Arc::clone(it), idle_timeout));
+        let pool = |it: &UpstreamState| {
+            let opening = it.http2.then(Opening::default);
+            Pool::new(index, Arc::clone(&it.permits), idle_timeout, opening)
+        };
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(entries, Arc::clone(&shared.ledger))),
             store: shared.store.as_ref().map(|it| Rc::new(it.client())),
-            pools: pools.collect(),
+            pools: shared.upstreams.iter().map(pool).collect(),
             cells: Arc::clone(&shared.cells[index]),
+            access: shared
+                .access
+                .as_ref()
+                .map(|setup| Access::new(Arc::clone(setup), shared.seed.hash(&[index as u8]))),
             key: RefCell::default(),
             buffers: RefCell::default(),
             ids: Cell::new(shared.seed.hash(&index.to_be_bytes())),
             shared,
         })
+    }
+
+    /// Its idle connections to an upstream.
+    #[must_use]
+    pub fn pool(&self, upstream: &Upstream) -> &Pool {
+        &self.pools[usize::from(upstream.origin)]
     }
 
     /// The settings.
@@ -151,6 +179,7 @@ impl Core {
                 self.shared.helper.discard(cleared);
             }
             CoreMessage::Shed => self.shed(),
+            CoreMessage::YieldIdle(origin) => self.pools[usize::from(origin)].yield_idle(),
         }
     }
 
@@ -193,7 +222,8 @@ impl Core {
         }
     }
 
-    fn tell_others(&self, message: &CoreMessage) {
+    /// Tells every other core, without waiting.
+    pub fn tell_others(&self, message: &CoreMessage) {
         for (index, inbox) in self.shared.inboxes.iter().enumerate() {
             if index != self.index {
                 inbox.send(message.clone(), None);
@@ -254,19 +284,26 @@ impl Core {
             let span = if more { TURN_SPAN } else { HOUSEKEEPING_SPAN };
             let _ = monoio::time::timeout(span, inbox.wait()).await;
             self.drain_inbox();
-            for pool in &self.pools {
-                pool.sweep(crate::net::mono());
-            }
+            self.sweep_pools();
             sweep.go_on(&self);
             self.shed();
-            let idle: usize = self.pools.iter().map(Pool::len).sum();
-            self.cells.set(Gauge::UpstreamConnectionsIdle, idle as u64);
             self.cells.set(Gauge::L1Entries, self.shard.borrow().len() as u64);
         }
     }
 
     fn must_shed(&self) -> bool {
         self.shared.ledger.bytes_over() > 0 && !self.shard.borrow().is_empty()
+    }
+
+    /// Closes idle connections that are of no use. Asks for the names of those that are, so that an
+    /// origin that moves is followed.
+    fn sweep_pools(&self) {
+        for (pool, upstream) in self.pools.iter().zip(&self.plan().settings.upstreams) {
+            let host = upstream.upstream.host();
+            // Where nothing is known for now, what was known before holds.
+            pool.sweep(|ip| self.shared.resolver.still_has(host, ip).unwrap_or(true));
+            pool.yield_idle();
+        }
     }
 }
 

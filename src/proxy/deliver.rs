@@ -8,21 +8,21 @@ use bytes::Bytes;
 
 use crate::base::Wall;
 use crate::cache::entry::varying_on_coding;
-use crate::cache::{CacheStatus, Entry, Marks, Outcome, Reason};
+use crate::cache::{CacheStatus, Entry, Marks, Reason};
 use crate::http::conditional::{Precondition, Validators, evaluate, if_range_holds};
 use crate::http::range::{ContentRange, Multipart, Ranges, Resolved, Span, resolve};
 use crate::http::{Fields, Method, ResponseHead, Version};
-use crate::metrics::CacheResult;
-use crate::net::{mono, wall};
+use crate::net::wall;
 use crate::proxy::answer;
 use crate::proxy::coding::coded;
 use crate::proxy::core::Core;
-use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::flight::Incoming;
 use crate::proxy::growing::Piece;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::plan::Plan;
 use crate::proxy::race::{First, race};
+use crate::proxy::record::{self, Sent, Told};
 use crate::proxy::request::Task;
 
 /// Sends an entry as this request wants it.
@@ -50,9 +50,8 @@ pub async fn entry_with(
     fields.extend(own);
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
     let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
-    let mut text = Vec::with_capacity(64);
-    answer::push_age(entry.facts().age(now), &mut text);
-    append(&mut answer.head.fields, &text);
+    let age = entry.facts().age(now);
+    answer.head.fields.extend_with(|out| answer::push_age(age, out));
     note(&mut answer.head.fields, &status);
     whole(core, &inquiry.task, answer, result_of(&status), client).await;
 }
@@ -73,7 +72,7 @@ pub async fn whole(
     core: &Core,
     task: &Task,
     answer: Whole,
-    result: CacheResult,
+    told: impl Into<Told>,
     client: &impl Downstream,
 ) {
     let Whole { head, body, length } = answer;
@@ -88,8 +87,11 @@ pub async fn whole(
     };
     let body = if bodyless { Bytes::new() } else { body };
     let bytes = body.len() as u64;
-    let _ = client.whole(Reply { status, fields, length }, body).await;
-    count(core, task, status, result, bytes);
+    let sent = match client.whole(Reply { status, fields, length }, body).await {
+        Ok(()) => Sent::whole(bytes),
+        Err(Gone) => Sent::left(bytes),
+    };
+    record::answered(core, task, status, told.into(), sent);
 }
 
 /// Sends an answer while it arrives, with the fields that are this client's alone.
@@ -114,12 +116,13 @@ pub async fn incoming(
     let length = incoming.length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: incoming.head.status, fields, length };
     let reader = Reader(incoming);
-    let mut bytes = 0;
-    if client.start(reply).await.is_ok() {
-        bytes = pump(&reader, client).await;
-    }
+    let sent = match client.start(reply).await {
+        // Boxed: most answers are whole.
+        Ok(()) => Box::pin(pump(&reader, client)).await,
+        Err(Gone) => Sent::left(0),
+    };
     drop(reader);
-    count(core, task, incoming.head.status, result_of(&status), bytes);
+    record::answered(core, task, incoming.head.status, result_of(&status), sent);
 }
 
 /// Whether what is being stored will be sent in another coding too.
@@ -129,7 +132,7 @@ fn is_negotiated(plan: &Plan, incoming: &Incoming) -> bool {
     incoming.reason.is_none() && (marks.gzip || marks.compressible && fits)
 }
 
-async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
+async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
     let (mut cursor, mut bytes) = (0, 0);
     let mut gone = pin!(client.gone());
     loop {
@@ -137,22 +140,24 @@ async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
         // something does by the write that fails.
         let piece = match race(reader.0.body.next(&mut cursor), gone.as_mut()).await {
             First::Left(piece) => piece,
-            First::Right(()) => return bytes,
+            First::Right(()) => return Sent::left(bytes),
         };
         match piece {
             Piece::Chunk(chunk) => {
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
-                    return bytes;
+                    return Sent::left(bytes);
                 }
             }
             Piece::End => {
-                let _ = client.finish().await;
-                return bytes;
+                return match client.finish().await {
+                    Ok(()) => Sent::whole(bytes),
+                    Err(Gone) => Sent::left(bytes),
+                };
             }
             Piece::Truncated => {
                 client.cut();
-                return bytes;
+                return Sent::cut(bytes);
             }
         }
     }
@@ -256,38 +261,22 @@ fn boundary(body: &[u8]) -> String {
 
 /// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.
 pub fn note(fields: &mut Fields, status: &CacheStatus) {
-    let mut value = Vec::with_capacity(96);
-    status.write(&mut value);
-    fields.push("X-Cache", status.x_cache());
-    fields.push("Cache-Status", value);
+    fields.extend_with(|out| {
+        out.extend_from_slice(b"X-Cache: ");
+        out.extend_from_slice(status.x_cache().as_bytes());
+        out.extend_from_slice(b"\r\nCache-Status: ");
+        status.write(out);
+        out.extend_from_slice(b"\r\n");
+    });
     if status.detail == Some(Reason::Offline) {
         fields.push("X-Offline", "true");
     }
 }
 
-fn append(fields: &mut Fields, text: &[u8]) {
-    if let Some(more) = Fields::from_wire(text) {
-        fields.extend(&more);
-    }
-}
-
-/// Counts a finished answer.
-pub fn count(core: &Core, task: &Task, status: u16, result: CacheResult, bytes: u64) {
-    let took = mono().since(task.started);
-    core.cells.on_response(&task.head.method, status, result, took, bytes);
-}
-
 /// How an answer counts.
 #[must_use]
-pub fn result_of(status: &CacheStatus) -> CacheResult {
-    match status.outcome {
-        Outcome::Hit => CacheResult::Hit,
-        Outcome::StaleHit | Outcome::StaleForError(_) => CacheResult::Stale,
-        Outcome::Revalidated(_) => CacheResult::Revalidated,
-        Outcome::Forwarded(_) if status.x_cache() == "BYPASS" => CacheResult::Bypass,
-        Outcome::Forwarded(_) => CacheResult::Miss,
-        Outcome::Local => CacheResult::None,
-    }
+pub fn result_of(status: &CacheStatus) -> Told {
+    status.into()
 }
 
 /// Describes a body, which a 304 has not (RFC 9110 section 15.4.5).

@@ -20,7 +20,7 @@ use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
-use crate::proxy::request::Task;
+use crate::proxy::request::{Task, Trail};
 
 /// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
 pub async fn renew(
@@ -36,7 +36,7 @@ pub async fn renew(
     if !matches!(entry.kind(), Kind::Content) {
         return;
     }
-    let (head, times) = (&asked.answer.head, asked.times);
+    let (head, times) = (&asked.head, asked.times);
     let bytes = entry.body().len() as u64;
     match head_update(entry.status(), entry.fields(), bytes, head, times) {
         HeadUpdate::Ignore => {}
@@ -74,6 +74,15 @@ pub struct Filling {
     pub facts: Facts,
 }
 
+/// Whether an answer means anything for what is stored.
+#[must_use]
+pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
+    let method = &task.head.method;
+    // A POST whose answers are cached only reads, says the configuration: one that goes straight
+    // through (`no-store`, no canonical body) must not undo what the others stored.
+    invalidates(method, asked.head.status) && !upstream.policy.methods.contains(method)
+}
+
 /// Does what the answer to an unsafe method means for what is stored, in every core and tier,
 /// before that answer is sent. `before` is from before the request went out.
 pub async fn settle(
@@ -83,12 +92,8 @@ pub async fn settle(
     before: &Ground,
     asked: &Asked,
 ) -> Option<Filling> {
-    let (method, head) = (&task.head.method, &asked.answer.head);
-    // A POST whose answers are cached only reads, says the configuration: one that goes straight
-    // through (`no-store`, no canonical body) must not undo what the others stored.
-    if !invalidates(method, head.status) || upstream.policy.methods.contains(method) {
-        return None;
-    }
+    debug_assert!(has_any(upstream, task, asked));
+    let head = &asked.head;
     let filling = get_of(core, task, upstream, asked);
     let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
 
@@ -119,8 +124,8 @@ fn get_of(
     upstream: &Upstream,
     asked: &Asked,
 ) -> Option<(Inquiry, Facts)> {
-    let head = &asked.answer.head;
-    let small = asked.answer.body.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
+    let head = &asked.head;
+    let small = asked.connection.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
     let plain = !head.fields.contains("Content-Encoding") || is_gzip(head);
     if !small || !plain || !fills_get(&task.head.method, &origins_target(task, upstream)?, head) {
         return None;
@@ -146,10 +151,11 @@ fn get_of(
         destination: task.destination,
         standings: task.standings,
         started: task.started,
+        trail: Trail::default(),
     };
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),
-        task: get,
+        task: Box::new(get),
         upstream: upstream.index,
         policy,
         facts,

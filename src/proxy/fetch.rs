@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use monoio::time::timeout;
 
 use crate::cache::{
     Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable, update,
@@ -22,7 +21,7 @@ use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
-use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
+use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
@@ -42,10 +41,12 @@ pub struct Fetch {
 impl Fetch {
     /// Starts it as a task of this core.
     pub fn spawn(self, lead: Lead<Entry>) {
+        let cells = Arc::clone(&self.core.cells);
         // A panic drops the lead, which tells everybody who waits.
         let task = crate::net::guarded(async move { self.run(lead).await });
         let core_task = async move {
             if task.await.is_err() {
+                cells.inc(Counter::Panics);
                 tracing::error!("a fetch panicked; its core lives on");
             }
         };
@@ -67,6 +68,7 @@ impl Fetch {
                     gzip: coded || inquiry.codings.gzip.is_acceptable(),
                 },
                 body: inquiry.body.clone(),
+                patience: if self.stale().is_some() { Patience::None } else { Patience::Some },
             };
             let asked = ask(&core, &question, async |hint| {
                 let mut hint = hint.clone();
@@ -77,7 +79,7 @@ impl Fetch {
                 Ok(asked) => asked,
                 Err(fault) => return self.failed(lead, fault),
             };
-            if asked.answer.head.status != 304 {
+            if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
             let Some(base) = self.base.take() else {
@@ -85,18 +87,16 @@ impl Fetch {
                 asked.leave.succeeded();
                 return self.failed(lead, Fault::Invalid("unexpected_304"));
             };
-            if selects(base.fields(), &asked.answer.head, asked.times.responded) {
+            if selects(base.fields(), &asked.head, asked.times.responded) {
                 return self.confirmed(lead, &base, asked);
             }
             // A 304 for something we don't have: ask again, for the whole.
-            self.finish(asked.connection, &asked.answer.body);
-            asked.leave.succeeded();
+            self.finish(asked);
         }
     }
 
-    fn finish(&self, connection: Connection, body: &Body) {
-        connection
-            .finish(body, &self.core.pools[usize::from(self.inquiry.upstream(&self.core).origin)]);
+    fn finish(&self, asked: Asked) {
+        asked.finish(&self.core, self.inquiry.upstream(&self.core));
     }
 
     fn failed(&self, lead: Lead<Entry>, fault: Fault) {
@@ -113,14 +113,12 @@ impl Fetch {
     }
 
     /// A 304: the stored response with the fields of the newer head (RFC 9111 section 4.3.4).
-    fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, asked: Asked) {
-        let Asked { connection, answer, times, leave } = asked;
-        self.finish(connection, &answer.body);
-        leave.succeeded();
+    fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, mut asked: Asked) {
+        let (head, times) = (asked.take_head(), asked.times);
+        self.finish(asked);
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
-        let updated =
-            update(&inquiry.facts, base.status(), base.fields(), &answer.head, times, policy);
+        let updated = update(&inquiry.facts, base.status(), base.fields(), &head, times, policy);
         let key = base.key().clone();
         let body = base.body().clone();
         let entry = Entry::new(key, updated.facts, &updated.fields, body, &core.shared.ledger);
@@ -144,13 +142,13 @@ impl Fetch {
     }
 
     async fn answered(self, lead: Lead<Entry>, asked: Asked) {
-        let head = &asked.answer.head;
+        let head = &asked.head;
         if is_error(head.status)
             && let Some(stale) = self.stale()
         {
             let fault = Fault::Status(head.status);
             self.core.cells.on_upstream_failure(fault.as_str());
-            asked.leave.answered(head);
+            asked.leave.complete();
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().leave_own(own_fields(head));
@@ -162,7 +160,7 @@ impl Fetch {
 
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let length = asked.answer.body.length();
+        let length = asked.connection.length();
         if let Some(length) = length
             && self.is_too_large(length)
         {
@@ -173,7 +171,7 @@ impl Fetch {
             asked.leave.succeeded();
             return lead.private();
         }
-        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+        let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks)) => {
                 return self.kept(lead, asked, facts, chunks.concat().into());
             }
@@ -196,11 +194,10 @@ impl Fetch {
         }
     }
 
-    fn kept(self, lead: Lead<Entry>, asked: Asked, facts: Facts, body: Bytes) {
-        let Asked { connection, answer, times, leave } = asked;
-        leave.answered(&answer.head);
-        self.finish(connection, &answer.body);
-        let material = Material { head: answer.head, times, facts, body };
+    fn kept(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts, body: Bytes) {
+        let (head, times) = (asked.take_head(), asked.times);
+        self.finish(asked);
+        let material = Material { head, times, facts, body };
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
     }
 
@@ -209,18 +206,17 @@ impl Fetch {
     async fn hand_on(self, lead: Lead<Entry>, mut asked: Asked, reason: Reason) {
         // Nothing forbids to show it to others; it is only not worth storing.
         let plain = matches!(reason, Reason::NoFreshness | Reason::NoValidator);
-        let error = asked.answer.head.status >= 500 && plain;
-        let short = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        let error = asked.head.status >= 500 && plain;
+        let short = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         if error && short {
-            return match self.gather(&mut asked).await {
+            return match pass::gather(&mut asked).await {
                 Ok(bytes) => {
                     let body = Growing::new(growing::Keep::All);
                     body.push(bytes);
                     body.finish(Complete::Whole);
                     let incoming = self.incoming(&asked, &body, true, Some(reason));
                     lead.flight().stream(Arc::new(incoming));
-                    asked.leave.answered(&asked.answer.head);
-                    self.finish(asked.connection, &asked.answer.body);
+                    self.finish(asked);
                     lead.private();
                 }
                 Err(fault) => self.broken(lead, asked, fault),
@@ -231,13 +227,18 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
+        // What is here already may show that there will be no whole answer, while an error can be.
+        let chunks = match asked.connection.at_hand() {
+            Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::Passing);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
-            Ok(()) if asked.answer.body.is_done() => {
+            Ok(()) if asked.connection.is_done() => {
                 body.finish(Complete::Whole);
-                asked.leave.answered(&asked.answer.head);
-                self.finish(asked.connection, &asked.answer.body);
+                self.finish(asked);
                 lead.private();
             }
             // The reader left: nobody is to blame.
@@ -263,46 +264,31 @@ impl Fetch {
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = pass::clean(asked.answer.head.clone());
+        let mut head = pass::clean(asked.head.clone());
         let gzip = is_gzip(&head);
-        let own = own_fields(&asked.answer.head);
+        let own = own_fields(&asked.head);
         let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         head.fields.retain(|field| !is_own(field.name));
-        let length = asked.answer.body.length();
+        let length = asked.connection.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }
 
     fn broken(&self, lead: Lead<Entry>, asked: Asked, fault: Fault) {
-        self.core.cells.on_upstream_failure(fault.as_str());
-        asked.leave.failed(None);
+        asked.fail(&self.core, fault);
         self.failed(lead, fault);
-    }
-
-    async fn gather(&self, asked: &mut Asked) -> Result<Bytes, Fault> {
-        let room = asked.answer.body.length().unwrap_or(0);
-        let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
-        while let Some(chunk) = self.next(asked).await? {
-            whole.extend_from_slice(&chunk);
-        }
-        Ok(whole.into())
     }
 
     /// Moves the body into `body` until its end, or until nobody reads it any more.
     async fn pump(&self, asked: &mut Asked, body: &Growing) -> Result<(), Fault> {
+        let upstream = self.inquiry.upstream(&self.core);
         while body.room().await {
-            match race(self.next(asked), body.deserted()).await {
+            match race(pass::next(upstream, asked), body.deserted()).await {
                 First::Left(Ok(Some(chunk))) => body.push(chunk),
                 First::Left(Ok(None)) | First::Right(()) => return Ok(()),
                 First::Left(Err(fault)) => return Err(fault),
             }
         }
         Ok(())
-    }
-
-    async fn next(&self, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
-        let span = self.inquiry.upstream(&self.core).request_timeout;
-        let next = timeout(span, asked.connection.chunk(&mut asked.answer.body)).await;
-        next.unwrap_or(Err(Fault::Timeout))
     }
 }
 

@@ -29,6 +29,8 @@ pub enum CoreMessage {
     Clear,
     /// Memory is above its limit and another core can't get below it: drop your oldest.
     Shed,
+    /// Close an idle connection to the upstream of that number, if a request waits for its place.
+    YieldIdle(u16),
 }
 
 /// Says of a key whether it is meant.

@@ -10,6 +10,7 @@ use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
 use crate::limit::TrustedProxies;
+use crate::proxy::keyring::Keyring;
 use crate::route::{ApiPrefix, PatternSet, Strip};
 
 /// What every core reads on the way of a request. Immutable.
@@ -52,7 +53,9 @@ pub struct Plan {
     pub marks: OwnFields,
     /// Proxies whose word about the client's address is believed.
     pub trusted_proxies: TrustedProxies,
-    /// The settings as validated: routes, quotas, keys, the guard, and what is read seldom.
+    /// The keys of clients.
+    pub keys: Keyring,
+    /// The settings as validated: routes, quotas, the guard, and what is read seldom.
     pub settings: Settings,
 }
 
@@ -115,6 +118,7 @@ impl Plan {
             coalescing: settings.client.deduplication_enabled,
             marks: OwnFields::new(&security.headers, settings.server.tls_enabled),
             trusted_proxies: security.trusted_proxies.clone(),
+            keys: Keyring::new(&security.client_api_keys),
             settings,
         }
     }
@@ -173,7 +177,7 @@ impl OwnFields {
     /// Whether an origin's answer has one of them itself.
     #[must_use]
     pub fn overlap(&self, fields: &crate::http::Fields) -> bool {
-        fields.iter().any(|field| self.lines.iter().any(|(name, _)| field.is(name)))
+        self.lines.iter().any(|(name, _)| fields.contains(name))
     }
 
     /// All lines, for an answer that has none of them itself.

@@ -1,17 +1,20 @@
 //! What a client gets when the origin can't answer: something stale if that is allowed, else an
 //! error that says what happened and when to try again.
+//!
+//! Boxed throughout: every exchange has a place for this and few come here.
 
 use std::sync::Arc;
 
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
-use crate::metrics::{CacheResult, Counter};
+use crate::metrics::Counter;
 use crate::net::wall;
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Problem, Refusal};
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::record::Told;
 use crate::proxy::request::Task;
 
 /// Sends the stale entry in place of an error.
@@ -37,8 +40,7 @@ pub async fn stale(
         },
         _ => CacheStatus::stale(ttl, reason),
     };
-    core.cells.inc(Counter::StaleServed);
-    deliver::entry(core, inquiry, entry, status, client).await;
+    Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
 }
 
@@ -55,7 +57,8 @@ pub async fn fault(
     let fault = if inquiry.policy.offline && unreachable { Fault::OfflineNotCached } else { fault };
     let Some(reason) = unused else { return fail(core, &inquiry.task, fault, client).await };
     let cache_status = format!("apiproxyd; fwd=stale; detail={}", reason.as_str());
-    problem(core, &inquiry.task, fault.problem(), Some(&cache_status), client).await;
+    let told = Told::error(reason.as_str());
+    send(core, &inquiry.task, fault.problem(), Some(&cache_status), told, client).await;
 }
 
 /// Sends the error that a fault becomes, for a request that the cache has nothing for.
@@ -66,22 +69,39 @@ pub async fn fail(core: &Core, task: &Task, fault: Fault, client: &impl Downstre
         other => other.as_str(),
     };
     let cache_status = format!("apiproxyd; fwd=miss; detail={detail}");
-    problem(core, task, fault.problem(), Some(&cache_status), client).await;
+    send(core, task, fault.problem(), Some(&cache_status), Told::error(detail), client).await;
 }
 
 /// Sends the answer to a request that is refused.
 pub async fn refuse(core: &Core, task: &Task, refusal: Refusal, client: &impl Downstream) {
-    let only_if_cached = Reason::OnlyIfCached.as_str();
-    let cache_status =
-        (refusal == Refusal::OnlyIfCached).then(|| format!("apiproxyd; detail={only_if_cached}"));
-    problem(core, task, refusal.problem(), cache_status.as_deref(), client).await;
+    let problem = refusal.problem();
+    core.cells.on_routed_refusal(problem.status);
+    match refusal {
+        Refusal::OnlyIfCached => {
+            let detail = Reason::OnlyIfCached.as_str();
+            let cache_status = format!("apiproxyd; detail={detail}");
+            return send(core, task, problem, Some(&cache_status), Told::error(detail), client)
+                .await;
+        }
+        Refusal::BadBody(word) | Refusal::TrailersTooLarge(word) => count_bad_body(core, word),
+        Refusal::Slow => count_bad_body(core, "timeout"),
+        _ => {}
+    }
+    send(core, task, problem, None, Told::refused(refusal.as_str()), client).await;
 }
 
-async fn problem(
+/// What came after a sound head was not.
+fn count_bad_body(core: &Core, word: &str) {
+    core.cells.inc(Counter::H1Refused);
+    core.cells.on_head_refusal(word);
+}
+
+async fn send(
     core: &Core,
     task: &Task,
     problem: Problem,
     cache_status: Option<&str>,
+    told: Told,
     client: &impl Downstream,
 ) {
     let mut fields = Fields::new();
@@ -104,5 +124,5 @@ async fn problem(
     let head = ResponseHead { status: problem.status, version: Version::Http11, fields };
     let length = Some(body.len() as u64);
     let answer = Whole { head, body: body.into(), length };
-    deliver::whole(core, task, answer, CacheResult::Error, client).await;
+    Box::pin(deliver::whole(core, task, answer, told, client)).await;
 }

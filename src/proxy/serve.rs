@@ -83,7 +83,6 @@ impl Search {
         match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
             Join::Live(entry) => self.found(entry, client).await,
             Join::Follow(flight) if core.plan().coalescing => {
-                core.cells.inc(Counter::Coalesced);
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
                 self.follow(watcher, client).await
             }

@@ -7,6 +7,8 @@
 //! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
+//! | `tls` | a client over TLS, and certificates |
+//! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
 //!
 //! Nothing here sleeps for luck: a test waits for a condition ([`eventually`], [`Gate`]) and fails
@@ -23,11 +25,14 @@ use std::time::{Duration, Instant};
 pub mod client;
 pub mod load;
 pub mod message;
+pub mod metrics;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 
 pub use client::{Client, Fault};
 pub use message::{Request, Response};
+pub use metrics::Metrics;
 pub use origin::{Connection, Origin, answer};
 pub use proxy::{Proxy, Refused, Setup};
 

@@ -94,7 +94,7 @@ impl World {
                 }
             }
             CoreMessage::Clear => drop(shard.clear()),
-            CoreMessage::Shed => {}
+            CoreMessage::Shed | CoreMessage::YieldIdle(_) => {}
         });
     }
 

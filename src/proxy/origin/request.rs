@@ -1,8 +1,13 @@
 //! The request as the origin gets it: which of the client's fields go on, which are ours.
 
+use std::net::IpAddr;
+
 use crate::base::Wall;
 use crate::cache::conditional_request;
-use crate::http::{Fields, Method, RequestHead, hop};
+use crate::http::fields::Field;
+use crate::http::untrusted::is_untrusted;
+use crate::http::{Fields, Method, RequestHead, hop, trace};
+use crate::proxy::error::Fault;
 use crate::proxy::plan::Upstream;
 
 /// A request on its way to the origin.
@@ -14,7 +19,7 @@ pub struct Outgoing<'a> {
     /// What goes before the body.
     pub body: OutgoingBody,
     /// The address the client has, after trusted proxies.
-    pub client: std::net::IpAddr,
+    pub client: IpAddr,
     /// `https` when the client's connection is TLS.
     pub scheme: &'static str,
     /// This exchange's id.
@@ -50,26 +55,108 @@ pub enum Purpose<'a> {
     },
 }
 
-/// The head as HTTP/1.1 text.
-#[must_use]
-pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut fields = out.head.fields.clone();
-    hop::strip_hop_by_hop(&mut fields);
-    fields.retain(|field| !DROPPED.iter().any(|name| field.is(name)));
+/// A head that is ready to be sent.
+pub struct OutgoingHead<'a> {
+    head: &'a RequestHead,
+    upstream: &'a Upstream,
+    /// The framing of what follows.
+    pub body: OutgoingBody,
+    /// Without Host and, for chunks, without Transfer-Encoding: those are for HTTP/1.1.
+    fields: Fields,
+}
+
+impl<'a> Outgoing<'a> {
+    /// The head of this request.
+    #[must_use]
+    pub fn head(&self) -> OutgoingHead<'a> {
+        let (head, upstream, body) = (self.head, self.upstream, self.body);
+        OutgoingHead { head, upstream, body, fields: request_fields(self) }
+    }
+}
+
+impl OutgoingHead<'_> {
+    /// As HTTP/1.1 text.
+    #[must_use]
+    pub fn to_text(&self) -> Vec<u8> {
+        let fields = self.fields.as_wire();
+        let mut text = Vec::with_capacity(fields.len() + self.head.path.len() + OWN_BYTES);
+        text.extend_from_slice(self.head.method.as_str().as_bytes());
+        text.push(b' ');
+        self.push_target(&mut text);
+        text.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        text.extend_from_slice(self.upstream.target.authority().as_bytes());
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(fields);
+        if self.body == OutgoingBody::Chunked {
+            text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        text
+    }
+
+    /// As a request of the `h2` crate.
+    ///
+    /// # Errors
+    /// [`Fault::Internal`]: what was let through before is no HTTP for that crate.
+    pub fn to_http2(&self) -> Result<::http::Request<()>, Fault> {
+        let mut target = Vec::new();
+        self.push_target(&mut target);
+        let uri = ::http::Uri::builder()
+            .scheme(self.upstream.target.scheme().as_str())
+            .authority(self.upstream.target.authority())
+            .path_and_query(target)
+            .build();
+        let mut request = ::http::Request::new(());
+        *request.uri_mut() = uri.map_err(|_| Fault::Internal)?;
+        *request.version_mut() = ::http::Version::HTTP_2;
+        let method = ::http::Method::from_bytes(self.head.method.as_str().as_bytes());
+        *request.method_mut() = method.map_err(|_| Fault::Internal)?;
+        for field in self.fields.iter() {
+            let name = ::http::HeaderName::from_bytes(field.name).map_err(|_| Fault::Internal)?;
+            let value = ::http::HeaderValue::from_bytes(field.value);
+            request.headers_mut().append(name, value.map_err(|_| Fault::Internal)?);
+        }
+        Ok(request)
+    }
+
+    fn push_target(&self, text: &mut Vec<u8>) {
+        self.upstream.push_target(&self.head.path, self.head.query.as_deref(), text);
+    }
+}
+
+/// The fields that go on, and ours.
+fn request_fields(out: &Outgoing<'_>) -> Fields {
+    let ending = hop::Ending::of(&out.head.fields);
+    let of_the_cache: &[&str] = match out.purpose {
+        Purpose::Pass => &[],
+        Purpose::Fill { .. } => OF_THE_CACHE,
+    };
+    let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
+    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
+    let goes_on = |field: &Field<'_>| {
+        !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
+            && !is_untrusted(field.name)
+            && !ending.has(field.name)
+    };
+    let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
+    for field in out.head.fields.iter().filter(goes_on) {
+        fields.push(field.name, field.value);
+    }
+    trace::drop_invalid(&mut fields);
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
     if let Some(key) = &out.upstream.api_key {
-        fields.replace("X-API-Key", key.expose());
+        fields.push("X-API-Key", key.expose());
     }
     if let Purpose::Fill { stored, gzip } = out.purpose {
-        fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
         fields.push("Accept-Encoding", if gzip { "gzip" } else { "identity" });
         if let Some(stored) = stored {
             conditional_request(&mut fields, stored, out.now);
         }
     }
-    write_head(out, &fields)
+    push_own(out, &mut fields);
+    fields
 }
 
 /// RFC 9110 section 7.6.2; zero was answered here.
@@ -80,29 +167,32 @@ fn count_down(fields: &mut Fields) {
     }
 }
 
-fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
-    let mut text = Vec::with_capacity(fields.as_wire().len() + 512);
-    text.extend_from_slice(out.head.method.as_str().as_bytes());
-    text.push(b' ');
-    out.upstream.push_target(&out.head.path, out.head.query.as_deref(), &mut text);
-    text.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    text.extend_from_slice(out.upstream.target.authority().as_bytes());
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(fields.as_wire());
-    let mut own = Fields::with_capacity(256);
-    own.push("X-Forwarded-For", out.client.to_string());
-    own.push("X-Forwarded-Proto", out.scheme);
+fn push_own(out: &Outgoing<'_>, fields: &mut Fields) {
+    fields.extend_with(|text| {
+        text.extend_from_slice(b"X-Forwarded-For: ");
+        push_address(out.client, text);
+        text.extend_from_slice(b"\r\n");
+    });
+    fields.push("X-Forwarded-Proto", out.scheme);
     // Behind those of the hops before (RFC 9110 section 7.6.3).
-    own.push("Via", via(out.head.version));
-    own.push("X-Request-Id", out.request_id);
-    match out.body {
-        OutgoingBody::None => {}
-        OutgoingBody::Length(length) => own.push("Content-Length", length.to_string()),
-        OutgoingBody::Chunked => own.push("Transfer-Encoding", "chunked"),
+    fields.push("Via", via(out.head.version));
+    fields.push("X-Request-Id", out.request_id);
+    if let OutgoingBody::Length(length) = out.body {
+        fields.push("Content-Length", length.to_string());
     }
-    text.extend_from_slice(own.as_wire());
-    text.extend_from_slice(b"\r\n");
-    text
+}
+
+/// Appends an address as text, IPv4 without the formatter's detours.
+fn push_address(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                text.extend_from_slice(if at == 0 { b"" } else { b"." });
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+    }
 }
 
 /// The Via member for what came by this version (RFC 9110 section 7.6.3).
@@ -115,29 +205,11 @@ pub const fn via(version: crate::http::Version) -> &'static str {
     }
 }
 
-/// Never passed on: written anew, or able to change the answer without being in the key.
-const DROPPED: &[&str] = &[
-    "Host",
-    "Content-Length",
-    "Expect",
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "X-Request-Id",
-    "X-Original-URL",
-    "X-Original-Host",
-    "X-Original-URI",
-    "X-Rewrite-URL",
-    "X-Host",
-    "X-HTTP-Method",
-    "X-HTTP-Method-Override",
-    "X-Method-Override",
-];
+/// Of this hop; beside them go those that no client may write (`http::untrusted`).
+const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
+
+/// Room for what we add to a head.
+const OWN_BYTES: usize = 320;
 
 /// What the cache answers itself, from the whole.
 const OF_THE_CACHE: &[&str] = &[
