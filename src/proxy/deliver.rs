@@ -18,7 +18,7 @@ use crate::proxy::coding::coded;
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::flight::Incoming;
-use crate::proxy::growing::Piece;
+use crate::proxy::growing::{Piece, Reader};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::plan::Plan;
 use crate::proxy::race::{First, race};
@@ -98,7 +98,8 @@ pub async fn whole(
 pub async fn incoming(
     core: &Core,
     inquiry: &Inquiry,
-    incoming: &Arc<Incoming>,
+    incoming: &Incoming,
+    reader: Reader,
     own: &Fields,
     status: CacheStatus,
     client: &impl Downstream,
@@ -115,13 +116,11 @@ pub async fn incoming(
     answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
     let length = incoming.length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: incoming.head.status, fields, length };
-    let reader = Reader(incoming);
     let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        Ok(()) => Box::pin(pump(&reader, client)).await,
+        Ok(()) => Box::pin(pump(reader, client)).await,
         Err(Gone) => Sent::left(0),
     };
-    drop(reader);
     record::answered(core, task, incoming.head.status, result_of(&status), sent);
 }
 
@@ -132,13 +131,13 @@ fn is_negotiated(plan: &Plan, incoming: &Incoming) -> bool {
     incoming.reason.is_none() && (marks.gzip || marks.compressible && fits)
 }
 
-async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
-    let (mut cursor, mut bytes) = (0, 0);
+async fn pump(mut reader: Reader, client: &impl Downstream) -> Sent {
+    let mut bytes = 0;
     let mut gone = pin!(client.gone());
     loop {
         // A client that leaves while nothing arrives is noticed here, one that leaves while
         // something does by the write that fails.
-        let piece = match race(reader.0.body.next(&mut cursor), gone.as_mut()).await {
+        let piece = match race(reader.next(), gone.as_mut()).await {
             First::Left(piece) => piece,
             First::Right(()) => return Sent::left(bytes),
         };
@@ -159,17 +158,6 @@ async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
                 client.cut();
                 return Sent::cut(bytes);
             }
-        }
-    }
-}
-
-/// Tells a passing body's writer when its reader leaves, however it leaves.
-struct Reader<'i>(&'i Incoming);
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        if !self.0.shared {
-            self.0.body.abandon();
         }
     }
 }
