@@ -123,7 +123,10 @@ impl Asker {
     fn ask(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
         let started = Instant::now();
         let rows = self.call(|reader| reader.read(digests));
-        self.shared.stats.on_call(Op::Get, digests.len(), started.elapsed(), &rows);
+        let stats = &self.shared.stats;
+        let answered = rows.as_ref().map_or(0, Vec::len);
+        stats.on_call(Op::Get, answered, started.elapsed(), rows.is_err());
+        stats.on_state(Op::Get, rows.as_ref().err());
         debug_assert!(rows.as_ref().is_ok_and(|it| it.len() <= digests.len()) || rows.is_err());
         match rows {
             Ok(rows) if rows.is_empty() => {

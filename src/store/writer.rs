@@ -220,7 +220,11 @@ impl WriterThread {
                 return;
             }
             let rows: Vec<Arc<Row>> = group.iter().map(|it| Arc::clone(&it.row)).collect();
-            match self.call(Op::Put, rows.len(), |writer| writer.put(&rows)) {
+            let put = self.counted(Op::Put, |writer| {
+                let written = writer.put(&rows)?;
+                Ok((written, if written == Written::All { rows.len() } else { 0 }))
+            });
+            match put {
                 Ok(Written::All) => return,
                 Ok(Written::Behind) => {
                     self.upkeep();
@@ -284,12 +288,16 @@ impl WriterThread {
     fn purge_all_steps(&mut self, purges: &[Purge]) -> Result<Vec<u64>, Fault> {
         let now = clock::wall();
         let mut rows = vec![0; purges.len()];
+        let mut steps = 0;
         loop {
-            let purged = self.call(Op::Purge, purges.len(), |it| it.purge(purges, now))?;
+            // Each purge counts once, with the first step.
+            let items = if steps == 0 { purges.len() } else { 0 };
+            let purged = self.counted(Op::Purge, |it| Ok((it.purge(purges, now)?, items)))?;
             rows.iter_mut().zip(purged.rows).for_each(|(sum, part)| *sum += part);
             if !purged.more {
                 return Ok(rows);
             }
+            steps += 1;
         }
     }
 
@@ -352,17 +360,17 @@ impl WriterThread {
     }
 
     fn sweep_step(&mut self, now: Wall) -> Result<Step, Fault> {
-        let step = self.call(Op::Sweep, 1, |writer| writer.sweep(now))?;
+        let step = self.counted(Op::Sweep, |writer| {
+            let step = writer.sweep(now)?;
+            Ok((step, usize::try_from(step.rows).unwrap_or(usize::MAX)))
+        })?;
         self.shared.stats.rows_swept.fetch_add(step.rows, Ordering::Relaxed);
         Ok(step)
     }
 
     fn upkeep(&mut self) {
         self.upkeep_due = Instant::now() + UPKEEP_EVERY;
-        let backend = &self.backend;
-        let stats = &self.shared.stats;
-        let result = self.writer.call(stats, || backend.writer(), |writer| writer.upkeep());
-        stats.on_state(Op::Sweep, result.as_ref().err());
+        let result = self.call(|writer| writer.upkeep());
         let Upkeep { more, remote } = result.unwrap_or_default();
         self.more_upkeep = more;
         self.on_remote(remote);
@@ -386,24 +394,31 @@ impl WriterThread {
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {
-        let usage = self.call(Op::Sweep, 0, |writer| writer.usage())?;
+        let usage = self.call(|writer| writer.usage())?;
         self.shared.stats.rows.store(usage.rows, Ordering::Relaxed);
         self.shared.stats.bytes.store(usage.bytes, Ordering::Relaxed);
         Ok(usage)
     }
 
-    fn call<T>(
+    /// Calls the backend, and notes whether it works.
+    fn call<T>(&mut self, f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>) -> Result<T, Fault> {
+        let (backend, stats) = (&self.backend, &self.shared.stats);
+        let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
+        stats.on_state(Op::Put, result.as_ref().err());
+        result
+    }
+
+    /// Calls the backend, and counts the call with its time and the items that `f` tells.
+    fn counted<T>(
         &mut self,
         op: Op,
-        items: usize,
-        f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>,
+        f: impl FnOnce(&mut dyn Writer) -> Result<(T, usize), Fault>,
     ) -> Result<T, Fault> {
         let started = Instant::now();
-        let backend = &self.backend;
-        let stats = &self.shared.stats;
-        let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
-        stats.on_call(op, items, started.elapsed(), &result);
-        result
+        let result = self.call(f);
+        let items = result.as_ref().map_or(0, |it| it.1);
+        self.shared.stats.on_call(op, items, started.elapsed(), result.is_err());
+        result.map(|it| it.0)
     }
 }
 

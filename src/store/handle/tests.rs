@@ -13,7 +13,7 @@ use crate::base::Wall;
 use crate::store::backend::{Purged, Reader, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Dropped, Fault, Unavailable};
 use crate::store::row::{Digest, Purge, Row, Selection};
-use crate::store::stats::Usage;
+use crate::store::stats::{Op, Usage};
 use crate::store::{Effect, GetOutcome};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -408,6 +408,36 @@ fn many_owed_purges_become_one_of_everything() {
     }
     desk.script.write_fails.store(false, Ordering::SeqCst);
     eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
+}
+
+#[test]
+fn counters_tell_calls_and_what_they_did() {
+    let desk = Desk::new(&Settings::default(), false);
+    let counts = |op| {
+        let stats = desk.handle.stats().op(op);
+        [&stats.calls, &stats.items, &stats.errors].map(|it| it.load(Ordering::Relaxed))
+    };
+    desk.script.write_gate.shut();
+    desk.put(0).unwrap();
+    eventually("the writer is held up", || desk.handle.queue_depth() == 0);
+    (1..6).for_each(|name| desk.put(name).unwrap());
+    desk.script.write_gate.open();
+    desk.wait(desk.client.flush()).unwrap();
+    assert_eq!(counts(Op::Put)[1..], [6, 0]);
+    assert!(counts(Op::Put)[0] <= 2, "{:?}", counts(Op::Put));
+    assert!(matches!(desk.get(1), GetOutcome::Hit(_)) && matches!(desk.get(99), GetOutcome::Miss));
+    assert_eq!(counts(Op::Get), [2, 2, 0]);
+    assert_eq!((desk.count(|it| &it.hits), desk.count(|it| &it.misses)), (1, 1));
+    desk.wait(desk.client.purge(purge_of(1))).unwrap();
+    assert_eq!(counts(Op::Purge), [1, 1, 0]);
+    desk.script.write_fails.store(true, Ordering::SeqCst);
+    desk.put(7).unwrap();
+    desk.wait(desk.client.flush()).unwrap();
+    assert_eq!((counts(Op::Put)[1..].to_vec(), desk.count(|it| &it.puts_failed)), (vec![6, 1], 1));
+    assert!(desk.wait(desk.client.sweep(Wall::FOREVER)).is_err());
+    assert_eq!(counts(Op::Sweep), [1, 0, 1]);
+    assert!(desk.handle.stats().op(Op::Put).nanos.load(Ordering::Relaxed) > 0);
+    desk.script.write_fails.store(false, Ordering::SeqCst);
 }
 
 #[test]
