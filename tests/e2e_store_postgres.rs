@@ -186,3 +186,23 @@ fn a_database_that_restarts_hangs_and_comes_back_fails_nobody() {
     await_health(&proxy, "ok");
     serves(&proxy);
 }
+
+/// A client that changed something has not asked about the cache: he doesn't wait for a database
+/// that hangs, and what he changed is not served any more.
+#[test]
+fn an_unsafe_request_does_not_wait_for_a_database_that_hangs() {
+    let Some(database) = cluster::own_cluster() else { return };
+    let origin = origin();
+    let proxy = start(&setup(&origin, &database));
+    assert_cached(&proxy.get("/api/v1/changed"), "MISS", "answer 0");
+    await_written(&proxy);
+    database.cluster.signal(Signal::SIGSTOP);
+    let asked = Instant::now();
+    assert_eq!(proxy.ask("PUT", "/api/v1/changed", &[]).status, 204);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(proxy.get("/api/v1/changed").text(), "answer 1");
+    database.cluster.signal(Signal::SIGCONT);
+    await_health(&proxy, "ok");
+    assert_ne!(proxy.get("/api/v1/changed").text(), "answer 0");
+}

@@ -39,7 +39,7 @@ pub async fn clear(core: &Core) -> Result<u64, Unavailable> {
     let order = Order { matches: Arc::new(|_| true), subject: Subject::Everything };
     let second_tier = async {
         match &core.store {
-            Some(store) => confirmed(store.clear()).await,
+            Some(store) => confirmed(store.clear(), ORDER_SPAN).await,
             None => Ok(entries),
         }
     };
@@ -181,8 +181,9 @@ enum Barrier {
 /// Waits for the second tier's word, but not for ever: a hung database must not hang an answer.
 async fn confirmed(
     purged: impl Future<Output = Result<u64, Unavailable>>,
+    span: Duration,
 ) -> Result<u64, Unavailable> {
-    timeout(CONFIRM_SPAN, purged).await.unwrap_or(Err(Unavailable::Timeout))
+    timeout(span, purged).await.unwrap_or(Err(Unavailable::Timeout))
 }
 
 /// Forgets what another instance has purged in the store they share. In the thread of the store's
@@ -287,7 +288,7 @@ async fn selected(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, Una
     let second_tier = async {
         let Some(store) = &core.store else { return Ok(0) };
         let selection = selection(core.plan(), scope);
-        confirmed(store.purge(Purge { selection, effect })).await
+        confirmed(store.purge(Purge { selection, effect }), ORDER_SPAN).await
     };
     // Where there is a second tier it has all that memory has, but for what it had to drop.
     let (in_memory, rows) = order.everywhere(core, second_tier).await;
@@ -321,7 +322,7 @@ pub async fn forget(core: &Rc<Core>, upstream: &Upstream, key: &Key) {
 async fn from_store(core: &Core, selection: Selection) {
     let Some(store) = &core.store else { return };
     let purge = Purge { selection, effect: Effect::Remove };
-    if let Err(reason) = confirmed(store.purge(purge)).await {
+    if let Err(reason) = confirmed(store.purge(purge), CONSEQUENCE_SPAN).await {
         tracing::warn!(reason = reason.as_str(), "the second tier has not confirmed a purge");
     }
 }
@@ -381,5 +382,8 @@ fn selection(plan: &Plan, scope: &Scope) -> Selection {
 
 /// What one purge leaves in the journal: a note before the second tier and one after it.
 pub const NOTES: u64 = 2;
-/// How long an answer waits for the second tier to confirm a purge.
-const CONFIRM_SPAN: Duration = Duration::from_secs(10);
+/// How long the answer to a purge waits for the second tier to confirm it.
+const ORDER_SPAN: Duration = Duration::from_secs(10);
+/// How long the answer to another request waits where a purge is a consequence of it. Its client
+/// has not asked about the cache; and this instance hides the rows already.
+const CONSEQUENCE_SPAN: Duration = Duration::from_secs(2);
