@@ -8,15 +8,19 @@ use apiproxyd::config::{Node, Parsed, Sources, parse, render, rows};
 
 const EXAMPLE: &str = include_str!("../config.example.json");
 
-fn parsed(text: &str) -> Parsed {
-    parse(&Sources {
-        text: Some(text),
+fn sources() -> Sources<'static> {
+    Sources {
+        text: None,
         environment: &|_| None,
         read_file: &|_| Err("no files here".to_owned()),
         home: Some(Path::new("/home/u")),
         overrides: &[],
-    })
-    .unwrap_or_else(|faults| panic!("{faults}"))
+    }
+}
+
+fn parsed(text: &str) -> Parsed {
+    let text = Some(text);
+    parse(&Sources { text, ..sources() }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// Leaves of a file by path; `security.headers` counts as one.
@@ -56,6 +60,24 @@ fn promised_names_and_defaults_are_kept() {
     for (path, default) in PROMISED {
         assert_eq!(shown.get(*path).map(String::as_str), Some(*default), "{path}");
     }
+}
+
+/// Those of libpq, of which the driver knows three; and a trust anchor of one's own.
+#[test]
+fn every_sslmode_is_taken_and_no_other() {
+    let dsn = |options: &str| {
+        let dsn = format!("postgres://u:hunter2@db.test/cache?{options}");
+        format!(r#"{{"cache":{{"backend":"postgres","postgres_dsn":"{dsn}"}}}}"#)
+    };
+    for mode in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] {
+        parsed(&dsn(&format!("sslmode={mode}&sslrootcert=/etc/ca.pem")));
+    }
+    let text = dsn("sslmode=sometimes");
+    let refused = parse(&Sources { text: Some(&text), ..sources() }).unwrap_err().to_string();
+    assert!(
+        refused.contains("sslmode must be one of") && !refused.contains("hunter2"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::client::request;
-use support::{Gate, Origin, Setup, answer, assert_cached, eventually};
+use support::{Gate, Origin, Proxy, Setup, answer, assert_cached, eventually};
 
 #[test]
 fn entry_survives_a_restart_in_the_second_tier() {
@@ -87,6 +87,72 @@ fn fetch_that_a_clear_overtakes_is_not_stored() {
     gate.open();
     assert_eq!(client.read("GET").text(), "answer 0");
     assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 1");
+}
+
+/// The value of a metric's series.
+fn metric(proxy: &Proxy, series: &str) -> u64 {
+    let text = proxy.get("/metrics").text().to_owned();
+    let line = text.lines().find_map(|it| it.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series}: {text}")).parse().unwrap()
+}
+
+#[test]
+fn entry_of_the_second_tier_is_one_of_the_first_from_then_on() {
+    let origin = Origin::counting("max-age=600");
+    let setup = Setup::over(&origin).with("server.cores", 1);
+    let proxy = setup.start();
+    proxy.get("/api/v1/x");
+    proxy.stop();
+    let proxy = setup.start();
+    let hits = |proxy: &Proxy| {
+        ["l1", "l2"]
+            .map(|tier| metric(proxy, &format!("apiproxyd_{tier}_lookups_total{{result=\"hit\"}}")))
+    };
+    assert_eq!(hits(&proxy), [0, 0]);
+    assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
+    assert_eq!(hits(&proxy), [0, 1]);
+    assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
+    assert_eq!(hits(&proxy), [1, 1]);
+    assert_eq!(origin.count(), 1);
+}
+
+/// Nothing of these is of use any more a second after they came: they leave both tiers by
+/// themselves. What a route or an offline endpoint keeps for longer stays.
+#[test]
+fn expired_entries_leave_both_tiers_at_the_cleanup_interval() {
+    let origin =
+        Origin::respond(|request| answer(200, &[("Cache-Control", "max-age=1")], &request.target));
+    let setup = Setup::over(&origin)
+        .with("cache.cleanup_interval", 1)
+        .with("cache.stale_if_error", 0)
+        .with("offline_endpoints", vec!["/offline/*"])
+        .with("routes", serde_json::json!([{"prefix": "/kept", "stale_if_error": 600}]));
+    let proxy = setup.start();
+    let kept = ["/api/offline/1", "/api/offline/2", "/api/kept/1"];
+    for target in kept {
+        proxy.get(target);
+    }
+    for number in 0..500 {
+        proxy.get(&format!("/api/v1/{number}"));
+    }
+    eventually("only what is kept is in memory", || {
+        metric(&proxy, "apiproxyd_l1_distinct_entries") == kept.len() as u64
+    });
+    let swept = "apiproxyd_store_rows_removed_total{reason=\"expired\"}";
+    eventually("the rows are gone", || metric(&proxy, swept) == 500);
+    drop(origin);
+    let offline = proxy.get("/api/offline/1");
+    assert_eq!((offline.cache(), offline.text()), ("STALE", "/offline/1"), "{offline:?}");
+    let kept = proxy.get("/api/kept/1");
+    assert_eq!((kept.cache(), kept.text()), ("STALE", "/kept/1"), "{kept:?}");
+}
+
+#[test]
+fn a_cleanup_interval_of_zero_never_cleans() {
+    let origin = Origin::counting("max-age=600");
+    let proxy = Setup::over(&origin).with("cache.cleanup_interval", 0).start();
+    assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 0");
+    assert_cached(&proxy.get("/api/v1/x"), "HIT", "answer 0");
 }
 
 #[test]

@@ -2,71 +2,18 @@
 
 #[path = "support/postgres.rs"]
 mod cluster;
+#[macro_use]
+#[path = "support/conformance.rs"]
+mod conformance;
 #[path = "support/store.rs"]
 mod support;
 
-use std::any::Any;
 use std::sync::atomic::Ordering;
 
 use apiproxyd::base::Wall;
-use apiproxyd::store::{
-    Backend, Dropped, Effect, GetOutcome, Purge, Row, Selection, Settings, Shutdown, StoreHandle,
-    Unavailable,
-};
-use support::{Desk, digest, eventually, row, sized_row};
-
-/// A backend under test, and what must live as long as it.
-struct Place {
-    settings: Settings,
-    _keep: Box<dyn Any>,
-}
-
-impl Place {
-    fn open(&self) -> Desk {
-        let desk = Desk::new(StoreHandle::open(&self.settings).unwrap());
-        eventually("the backend is open", || {
-            !matches!(desk.get(digest(u32::MAX)), GetOutcome::Unavailable(_))
-                && desk.wait(desk.client.usage()).is_ok()
-        });
-        desk
-    }
-}
-
-fn memory() -> Option<Place> {
-    let settings = Settings { backend: Backend::Memory, ..Settings::default() };
-    Some(Place { settings, _keep: Box::new(()) })
-}
-
-fn sqlite() -> Option<Place> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cache").join("cache.db");
-    let settings = Settings { path, ..Settings::default() };
-    Some(Place { settings, _keep: Box::new(folder) })
-}
-
-fn postgres() -> Option<Place> {
-    let database = cluster::database()?;
-    let dsn = database.dsn();
-    let settings = Settings { backend: Backend::Postgres, dsn, ..Settings::default() };
-    Some(Place { settings, _keep: Box::new(database) })
-}
-
-/// One module a backend, one test a fact.
-macro_rules! conformance {
-    ($facts:tt: $($module:ident($backend:ident)),+) => {
-        $(conformance!(@one $module $backend $facts);)+
-    };
-    (@one $module:ident $backend:ident [$($fact:ident,)+]) => {
-        mod $module {
-            $(#[test]
-            fn $fact() {
-                if let Some(place) = crate::$backend() {
-                    crate::$fact(&place);
-                }
-            })+
-        }
-    };
-}
+use apiproxyd::store::{Dropped, Effect, GetOutcome, Purge, Row, Selection, Shutdown, Unavailable};
+use conformance::{Place, memory, postgres, sqlite};
+use support::{Desk, digest, row, sized_row};
 
 conformance!([
     a_row_comes_back_as_it_was_put,
@@ -95,12 +42,6 @@ conformance!([
     several_cores_are_answered,
     dropped_lookups_do_no_harm,
 ]: memory(memory), sqlite(sqlite), postgres(postgres));
-
-conformance!([
-    rows_survive_a_restart,
-    a_clear_survives_a_restart,
-    purges_and_expiries_survive_a_restart,
-]: sqlite_restarted(sqlite), postgres_restarted(postgres));
 
 fn purge(selection: Selection, effect: Effect) -> Purge {
     Purge { selection, effect }
@@ -438,53 +379,5 @@ fn dropped_lookups_do_no_harm(place: &Place) {
         }
         assert_eq!(desk.find(1), Some(row(1, "/a")));
     }
-    desk.end();
-}
-
-fn rows_survive_a_restart(place: &Place) {
-    let desk = place.open();
-    for name in 0..300 {
-        desk.put(row(name, "/a"));
-    }
-    desk.end();
-    let desk = place.open();
-    assert!((0..300).all(|name| desk.find(name) == Some(row(name, "/a"))));
-    assert_eq!(desk.wait(desk.client.usage()).unwrap().rows, 300);
-    desk.end();
-}
-
-fn a_clear_survives_a_restart(place: &Place) {
-    let desk = place.open();
-    for name in 0..2000 {
-        desk.put(row(name, "/a"));
-    }
-    desk.wait(desk.client.clear()).unwrap();
-    desk.put(row(7, "/a"));
-    desk.end();
-    let desk = place.open();
-    assert!((0..2000).all(|name| desk.find(name).is_some() == (name == 7)));
-    desk.end();
-}
-
-fn purges_and_expiries_survive_a_restart(place: &Place) {
-    let desk = place.open();
-    for (name, path) in [(1, "/a"), (2, "/b"), (3, "/c")] {
-        desk.put(row(name, path));
-    }
-    for (path, effect) in [("/a", Effect::Remove), ("/b", Effect::Expire)] {
-        let order = purge(Selection::Path(path.into()), effect);
-        assert_eq!(desk.wait(desk.client.purge(order)), Ok(1));
-    }
-    desk.end();
-    let desk = place.open();
-    assert_eq!(desk.find(1), None);
-    assert!(desk.find(2).unwrap().expired_at.is_some());
-    assert_eq!(desk.find(3).unwrap().expired_at, None);
-    desk.wait(desk.client.purge(purge(Selection::All, Effect::Expire))).unwrap();
-    desk.end();
-    let desk = place.open();
-    assert!(desk.find(3).unwrap().expired_at.is_some());
-    desk.put(row(3, "/c"));
-    assert_eq!(desk.find(3).unwrap().expired_at, None);
     desk.end();
 }

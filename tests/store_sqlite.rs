@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
-use apiproxyd::store::{GetOutcome, Settings, StartError, StoreHandle, Unavailable};
+use apiproxyd::store::{GetOutcome, Settings, StoreHandle, Unavailable};
 use rusqlite::Connection;
 use support::{Desk, digest, eventually, row, sized_row};
 
@@ -157,16 +157,23 @@ fn a_row_that_differs_from_its_checksum_is_a_miss() {
 }
 
 #[test]
-fn another_programs_database_is_refused_and_left_alone() {
+fn another_programs_database_is_left_alone() {
     let place = Place::new();
     let conn = Connection::open(place.path()).unwrap();
     conn.execute_batch("CREATE TABLE accounts (id); INSERT INTO accounts VALUES (1)").unwrap();
     drop(conn);
     let before = fs::read(place.path()).unwrap();
-    let refused = StoreHandle::open(&place.settings());
-    assert!(matches!(refused, Err(StartError::Foreign { .. })), "{refused:?}");
-    assert!(refused.unwrap_err().to_string().contains("another program's database"));
+    let desk = place.open();
+    assert_eq!(desk.handle.stats().writes_unavailable(), Some(Unavailable::Foreign));
+    desk.put(row(1, "/a"));
+    desk.flush();
+    assert!(matches!(desk.get(digest(1)), GetOutcome::Unavailable(_)));
     assert_eq!(fs::read(place.path()).unwrap(), before);
+    // It goes: a new file takes its place.
+    fs::remove_file(place.path()).unwrap();
+    eventually("it works", || desk.handle.stats().unavailable().is_none());
+    works(&desk);
+    desk.end();
 }
 
 #[test]
@@ -199,6 +206,7 @@ fn a_file_of_another_format_version_is_emptied() {
     let desk = place.open();
     assert_eq!(desk.find(1), None);
     works(&desk);
+    assert_eq!(stat(&desk, |it| it.files_emptied.load(Ordering::Relaxed)), 1);
     assert!(place.named(".damaged-").is_empty());
     desk.end();
 }
@@ -299,19 +307,27 @@ fn another_database_put_in_place_is_left_alone() {
 }
 
 #[test]
-fn an_unwritable_path_is_a_fault_of_the_configuration() {
+fn an_unwritable_path_is_tried_again() {
     let place = Place::new();
-    fs::write(place.folder.path().join("file"), "").unwrap();
+    let blocked = place.folder.path().join("file");
+    fs::write(&blocked, "").unwrap();
     for path in [
-        place.folder.path().join("file/cache.db"),
         place.folder.path().to_path_buf(),
         PathBuf::from("/proc/no/such/cache.db"),
+        blocked.join("cache.db"),
     ] {
         let settings = Settings { path: path.clone(), ..Settings::default() };
-        let refused = StoreHandle::open(&settings);
-        assert!(matches!(refused, Err(StartError::Unwritable { .. })), "{path:?}: {refused:?}");
-        let text = refused.unwrap_err().to_string();
-        assert!(text.contains(path.to_str().unwrap()) && !text.contains('\n'), "{text}");
+        let desk = Desk::new(StoreHandle::open(&settings).unwrap());
+        assert_eq!(desk.handle.stats().writes_unavailable(), Some(Unavailable::Io), "{path:?}");
+        desk.put(row(1, "/a"));
+        desk.flush();
+        assert!(matches!(desk.get(digest(1)), GetOutcome::Unavailable(_)));
+        if path.starts_with(&blocked) {
+            fs::remove_file(&blocked).unwrap();
+            eventually("it works", || desk.handle.stats().unavailable().is_none());
+            works(&desk);
+        }
+        desk.end();
     }
 }
 
@@ -382,6 +398,27 @@ fn a_clear_gives_the_space_back() {
     eventually("the file is small", || fs::metadata(place.path()).unwrap().len() < 12 << 20);
     assert_eq!(desk.find(1), Some(row(1, "/a")));
     assert_eq!(desk.wait(desk.client.usage()).unwrap().rows, 1);
+    desk.end();
+}
+
+#[test]
+fn a_quota_drops_puts_and_serves_lookups() {
+    let place = Place::new();
+    let settings = Settings { pages_max: 100, ..place.settings() };
+    let desk = Desk::new(StoreHandle::open(&settings).unwrap());
+    desk.put(row(1, "/a"));
+    desk.flush();
+    eventually("it is full", || {
+        (2..200).for_each(|name| desk.put(sized_row(name, "/a", 50_000)));
+        desk.flush();
+        desk.handle.stats().writes_unavailable() == Some(Unavailable::DiskFull)
+    });
+    assert!(stat(&desk, |it| it.puts_failed.load(Ordering::Relaxed)) > 0);
+    assert_eq!(desk.find(1), Some(row(1, "/a")));
+    desk.end();
+    let desk = place.open();
+    works(&desk);
+    assert_eq!(desk.find(1), Some(row(1, "/a")));
     desk.end();
 }
 

@@ -31,6 +31,11 @@ pub fn server(
         "cache": { "path": folder.join("cache.db"), "memory_cache_enabled": memory },
         "security": { "block_private_ips": false, "rate_limit_enabled": false },
     });
+    configured(&config, folder)
+}
+
+/// The real server with a configuration, which is written into `folder`.
+pub fn configured(config: &serde_json::Value, folder: &Path) -> Process {
     let file = folder.join("config.json");
     fs::write(&file, config.to_string()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_apiproxyd"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::UpstreamSettings;
 use crate::metrics::{Extras, OpExtras, StoreExtras, UpstreamExtras};
 use crate::proxy::Shared;
-use crate::store::{Op, StoreStats};
+use crate::store::{Op, StoreHandle};
 
 /// Reads it all. Some dozens of atomic loads; no database, no lock that a request would take.
 pub fn extras(shared: &Shared) -> Extras {
@@ -34,7 +34,7 @@ pub fn extras(shared: &Shared) -> Extras {
         access_log_dropped: shared.access.as_ref().map_or(0, |it| it.writer.dropped()),
         log_dropped: crate::logs::events_dropped(),
         upstreams: upstreams.collect(),
-        store: shared.store.as_ref().map(|it| store(shared, it.stats())),
+        store: shared.store.as_ref().map(|it| store(shared, it)),
     }
 }
 
@@ -46,7 +46,8 @@ fn name(at: usize, all: &[UpstreamSettings]) -> Box<str> {
     if earlier == 0 { url.to_string().into() } else { format!("{url}#{}", earlier + 1).into() }
 }
 
-fn store(shared: &Shared, stats: &StoreStats) -> StoreExtras {
+fn store(shared: &Shared, handle: &StoreHandle) -> StoreExtras {
+    let stats = handle.stats();
     let ops = [(Op::Get, "get"), (Op::Put, "put"), (Op::Purge, "purge"), (Op::Sweep, "sweep")];
     let ops = ops.map(|(op, word)| {
         let stats = stats.op(op);
@@ -63,7 +64,7 @@ fn store(shared: &Shared, stats: &StoreStats) -> StoreExtras {
         reads_unavailable: stats.reads_unavailable().map(|it| it.as_str()),
         writes_unavailable: stats.writes_unavailable().map(|it| it.as_str()),
         heartbeat_age: stats.age_of_heartbeat(),
-        queue_depth: load(&stats.queue_depth),
+        queue_depth: handle.queue_depth() as u64,
         put_queue_rows: load(&stats.put_queue_rows),
         put_queue_bytes: load(&stats.put_queue_bytes),
         ops: ops.to_vec(),
@@ -75,6 +76,7 @@ fn store(shared: &Shared, stats: &StoreStats) -> StoreExtras {
         rows_expired: load(&stats.rows_swept),
         rows_evicted: load(&stats.rows_evicted),
         rows_damaged: load(&stats.rows_damaged),
+        files_emptied: load(&stats.files_emptied),
         files_moved_aside: load(&stats.files_moved_aside),
         reopened: load(&stats.reopened),
         remote_purges: load(&stats.remote_purges),

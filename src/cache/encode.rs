@@ -89,6 +89,13 @@ pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
     Ok(out)
 }
 
+/// How large a gzip body says that it becomes, which bounds the work of [`gunzip`], true or not.
+#[must_use]
+pub fn stated_bytes(data: &[u8]) -> u64 {
+    let stated = trailer(data).map_or(0, |(_, bytes)| u64::from(bytes));
+    stated.min((data.len() as u64).saturating_mul(RATIO_MAX as u64))
+}
+
 /// Whether something follows the first member of `data`, which decodes and ends as the last does.
 ///
 /// libdeflate stops after the first member and doesn't say where. Its end can be no other than the
@@ -146,6 +153,7 @@ mod tests {
         let small = gzip(&text(), Level::default()).unwrap();
         assert_eq!(gunzip(&small, text().len() - 1), Err(InflateFault::TooLarge));
         assert_eq!(gunzip(&small, text().len()), Ok(text()));
+        assert_eq!(stated_bytes(&small), text().len() as u64);
     }
 
     #[test]
@@ -154,6 +162,8 @@ mod tests {
         let at = lie.len() - 4;
         lie[at..].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(gunzip(&lie, usize::MAX), Err(InflateFault::Corrupt));
+        assert_eq!(stated_bytes(&lie), (lie.len() * RATIO_MAX) as u64);
+        assert_eq!(stated_bytes(b""), 0);
     }
 
     #[test]

@@ -14,13 +14,16 @@
 
 use std::fmt;
 use std::mem::size_of;
-use std::sync::{Arc, OnceLock};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use once_cell::race::OnceBox;
 
 use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
+pub use crate::cache::packed::Marks;
 use crate::cache::packed::Packed;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
@@ -32,11 +35,11 @@ pub struct Entry {
     /// Exactly as much memory as text.
     fields: Fields,
     body: Bytes,
+    /// With the marks.
     facts: Packed,
-    marks: Marks,
     /// Two rare things that never meet share one word: a vary index has it set from the start, a
-    /// response sets it at most once, to `None` when another coding was found not to pay.
-    extra: OnceLock<Option<Box<Extra>>>,
+    /// response sets it at most once.
+    extra: OnceBox<Extra>,
     /// Charged with `size_bytes` at every moment of this entry's life.
     ledger: Arc<Ledger>,
 }
@@ -57,17 +60,6 @@ pub struct VaryIndex {
     pub generation: u64,
     /// The lists seen so far, newest first; usually one.
     pub specs: Box<[VarySpec]>,
-}
-
-/// What the hit path must know of an entry beside its facts: found once, when it is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// The body is stored as gzip.
-    pub gzip: bool,
-    /// The body is stored plain, is of a type that shrinks, and may be transformed.
-    pub compressible: bool,
-    /// The origin set fields that the caller adds to every answer; see [`Entry::with_own_fields`].
-    pub own_fields: bool,
 }
 
 /// What an entry is.
@@ -91,8 +83,10 @@ pub enum OtherCoding<'a> {
 }
 
 enum Extra {
-    Encoded(Encoded),
-    VaryIndex(VaryIndex),
+    Encoded(Box<Encoded>),
+    VaryIndex(Box<VaryIndex>),
+    /// Another coding was found not to pay.
+    Useless,
 }
 
 impl Entry {
@@ -104,14 +98,14 @@ impl Entry {
     #[must_use]
     pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
-        Self::open(key, facts, exact(fields), body, OnceLock::new(), ledger)
+        Self::open(key, facts, exact(fields), body, OnceBox::new(), ledger)
     }
 
     /// The index of the variants under a primary key. `facts` are those of the newest variant.
     #[must_use]
     pub fn vary_index(key: Key, facts: Facts, index: VaryIndex, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(!index.specs.is_empty());
-        let extra = OnceLock::from(Some(Box::new(Extra::VaryIndex(index))));
+        let extra = OnceBox::with_value(Box::new(Extra::VaryIndex(Box::new(index))));
         Self::open(key, facts, Fields::new(), Bytes::new(), extra, ledger)
     }
 
@@ -120,13 +114,12 @@ impl Entry {
         facts: Facts,
         fields: Fields,
         body: Bytes,
-        extra: OnceLock<Option<Box<Extra>>>,
+        extra: OnceBox<Extra>,
         ledger: &Arc<Ledger>,
     ) -> Self {
-        let facts = Packed::new(&facts);
+        let facts = Packed::new(&facts).with_marks(Marks::of(&fields));
         debug_assert!(facts.is_valid(), "{facts:?}");
-        let marks = Marks::of(&fields);
-        let entry = Self { key, fields, body, facts, marks, extra, ledger: Arc::clone(ledger) };
+        let entry = Self { key, fields, body, facts, extra, ledger: Arc::clone(ledger) };
         ledger.open(entry.size_bytes());
         entry
     }
@@ -134,14 +127,35 @@ impl Entry {
     /// Notes whether the origin set one of the fields that the caller adds to every answer.
     #[must_use]
     pub fn with_own_fields(mut self, own_fields: bool) -> Self {
-        self.marks.own_fields = own_fields;
+        self.facts = self.facts.with_marks(Marks { own_fields, ..self.marks() });
+        self
+    }
+
+    /// Leaves a body as it is whose length is not among these.
+    #[must_use]
+    pub fn compressed_within(mut self, lengths: RangeInclusive<u64>) -> Self {
+        let marks = self.marks();
+        let compressible = marks.compressible && lengths.contains(&(self.body.len() as u64));
+        self.facts = self.facts.with_marks(Marks { compressible, ..marks });
+        self
+    }
+
+    /// Says that the response varies on Accept-Encoding, unless it does so itself: for one that is
+    /// sent in two codings (RFC 9110 section 12.5.5).
+    #[must_use]
+    pub fn varying_on_coding(mut self) -> Self {
+        if let Some(fields) = varying_on_coding(&self.fields) {
+            let fields = exact(&fields);
+            self.ledger.grow((fields.as_wire().len() - self.fields.as_wire().len()) as u64);
+            self.fields = fields;
+        }
         self
     }
 
     /// What the hit path must know.
     #[must_use]
     pub const fn marks(&self) -> Marks {
-        self.marks
+        self.facts.marks()
     }
 
     /// The key it is stored under.
@@ -184,11 +198,8 @@ impl Entry {
     #[must_use]
     pub fn kind(&self) -> Kind<'_> {
         match self.extra.get() {
-            Some(Some(extra)) => match extra.as_ref() {
-                Extra::VaryIndex(index) => Kind::VaryIndex(index),
-                Extra::Encoded(_) => Kind::Content,
-            },
-            Some(None) | None => Kind::Content,
+            Some(Extra::VaryIndex(index)) => Kind::VaryIndex(index),
+            Some(Extra::Encoded(_) | Extra::Useless) | None => Kind::Content,
         }
     }
 
@@ -197,11 +208,8 @@ impl Entry {
     pub fn other_coding(&self) -> OtherCoding<'_> {
         match self.extra.get() {
             None => OtherCoding::NotMade,
-            Some(None) => OtherCoding::Useless,
-            Some(Some(extra)) => match extra.as_ref() {
-                Extra::Encoded(encoded) => OtherCoding::Made(encoded),
-                Extra::VaryIndex(_) => OtherCoding::Useless,
-            },
+            Some(Extra::Encoded(encoded)) => OtherCoding::Made(encoded),
+            Some(Extra::VaryIndex(_) | Extra::Useless) => OtherCoding::Useless,
         }
     }
 
@@ -209,11 +217,11 @@ impl Entry {
     /// holds from now on. Whoever comes second has worked in vain: the first result stays, so that
     /// no two clients see different bytes for one validator (RFC 9110 section 8.8.3.3).
     pub fn keep_other_coding(&self, encoded: Option<Encoded>) -> OtherCoding<'_> {
-        let extra = encoded.map(|encoded| {
+        let extra = encoded.map_or(Extra::Useless, |encoded| {
             debug_assert!(content_length_agrees(&encoded.fields, &encoded.body));
-            Box::new(Extra::Encoded(Encoded { fields: exact(&encoded.fields), ..encoded }))
+            Extra::Encoded(Box::new(Encoded { fields: exact(&encoded.fields), ..encoded }))
         });
-        if self.extra.set(extra).is_ok() {
+        if self.extra.set(Box::new(extra)).is_ok() {
             self.ledger.grow(self.extra_bytes());
         }
         self.other_coding()
@@ -228,20 +236,24 @@ impl Entry {
     }
 
     fn extra_bytes(&self) -> u64 {
-        let Some(Some(extra)) = self.extra.get() else { return 0 };
-        let content = match extra.as_ref() {
-            Extra::Encoded(encoded) => encoded.fields.as_wire().len() + encoded.body.len(),
+        let Some(extra) = self.extra.get() else { return 0 };
+        let content = match extra {
+            Extra::Encoded(it) => size_of::<Encoded>() + it.fields.as_wire().len() + it.body.len(),
             Extra::VaryIndex(index) => {
                 let specs = index.specs.iter();
-                specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len()).sum()
+                let names = specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len());
+                size_of::<VaryIndex>() + names.sum::<usize>()
             }
+            Extra::Useless => 0,
         };
         (size_of::<Extra>() + content) as u64
     }
 }
 
 impl Marks {
-    fn of(fields: &Fields) -> Self {
+    /// What a head says; `own_fields` is not found here.
+    #[must_use]
+    pub fn of(fields: &Fields) -> Self {
         let coding = fields.combined("Content-Encoding");
         let gzip = coding.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(b"gzip"));
         let fixed = fields.combined("Cache-Control").is_some_and(|value| {
@@ -279,6 +291,18 @@ pub(crate) fn content_length_agrees(fields: &Fields, body: &[u8]) -> bool {
         .all(|value| std::str::from_utf8(value).is_ok_and(|text| text.parse() == Ok(body.len())))
 }
 
+/// The fields with Accept-Encoding in Vary; `None` if it is there.
+#[must_use]
+pub fn varying_on_coding(fields: &Fields) -> Option<Fields> {
+    let named = |name: &[u8]| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding");
+    if crate::http::list::field_members(fields, "Vary").any(named) {
+        return None;
+    }
+    let mut varying = fields.clone();
+    varying.push("Vary", "Accept-Encoding");
+    Some(varying)
+}
+
 /// The same fields in no more memory than their text needs.
 fn exact(fields: &Fields) -> Fields {
     let mut exact = Fields::with_capacity(fields.as_wire().len());
@@ -286,9 +310,11 @@ fn exact(fields: &Fields) -> Fields {
     exact
 }
 
-/// Memory per entry beside key, head and body: the entry with the two counts of its `Arc`, and its
-/// place in one core's index. Allocator rounding is not in it; `benches/cache.rs` measures that.
-pub const OVERHEAD_BYTES: usize = size_of::<Entry>() + 2 * size_of::<usize>() + INDEX_BYTES;
+/// Memory per entry beside key, head and body: the entry with the two counts of its `Arc`, its
+/// place in one core's index, and its place in the hub of all cores. Allocator rounding is not in
+/// it; `benches/cache.rs` measures that.
+pub const OVERHEAD_BYTES: usize =
+    size_of::<Entry>() + 2 * size_of::<usize>() + INDEX_BYTES + HUB_BYTES;
 
 /// A slab node, and a slot of the index at its emptiest: five bytes, and right after growing 16 of
 /// 7 slots are free.
@@ -297,6 +323,11 @@ pub(crate) const INDEX_BYTES: usize = NODE_BYTES + 5 * 16 / 7;
 /// Held against the shard's node there.
 pub(crate) const NODE_BYTES: usize = 16;
 
+/// Twenty bytes in a tree whose nodes are some two thirds full.
+const HUB_BYTES: usize = 37;
+
+/// With the counts of its `Arc` an entry fills an allocator's bin of 160 bytes.
+const _: () = assert!(size_of::<Entry>() == 144);
 const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
 
 #[cfg(test)]
@@ -358,6 +389,19 @@ mod tests {
     }
 
     #[test]
+    fn only_a_body_of_fitting_length_is_worth_to_compress() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let mut fields = head(5);
+        fields.push("Content-Type", "application/json");
+        for (lengths, expected) in [(0..=9, true), (5..=5, true), (6..=9, false), (0..=4, false)] {
+            let body = Bytes::from_static(b"hello");
+            let entry = Entry::new(key(), plain_facts(), &fields, body, &ledger);
+            let marks = entry.compressed_within(lengths.clone()).marks();
+            assert_eq!(marks.compressible, expected, "{lengths:?}");
+        }
+    }
+
+    #[test]
     fn a_vary_index_is_no_response_and_takes_no_coding() {
         let ledger = Arc::new(Ledger::new(1 << 20));
         let specs = [VarySpec::parse("accept-language").unwrap()].into();
@@ -367,6 +411,28 @@ mod tests {
         assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));
         assert_eq!(ledger.bytes(), entry.size_bytes());
+    }
+
+    #[test]
+    fn what_is_sent_in_two_codings_says_so_once_and_pays_for_it() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        for (vary, expected) in [
+            (&[][..], &["Accept-Encoding"][..]),
+            (&["Accept-Language"], &["Accept-Language", "Accept-Encoding"]),
+            (&["Accept-Language, accept-encoding"], &["Accept-Language, accept-encoding"]),
+            (&["*"], &["*"]),
+        ] {
+            let mut fields = head(5);
+            vary.iter().for_each(|it| fields.push("Vary", *it));
+            let body = Bytes::from_static(b"hello");
+            let entry = Entry::new(key(), plain_facts(), &fields, body, &ledger);
+            let entry = entry.varying_on_coding();
+            let lines: Vec<_> = entry.fields().all("Vary").collect();
+            assert_eq!(lines, expected.iter().map(|it| it.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(ledger.bytes(), entry.size_bytes());
+            drop(entry);
+            assert_eq!(ledger.bytes(), 0);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! refunded when its last holder drops it: the figure is what is really held, not what an index
 //! lists. Two relaxed additions for each; nothing on a hit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The account. One for a process, behind an `Arc` that every [`crate::cache::entry::Entry`] holds.
@@ -14,6 +15,8 @@ pub struct Ledger {
     bytes: AtomicU64,
     /// Number of live entries.
     entries: AtomicU64,
+    /// The part of `bytes` that is held for bodies which are still arriving.
+    arriving: AtomicU64,
     /// `cache.memory_cache_max_bytes`; changes when the configuration is read again.
     bytes_max: AtomicU64,
 }
@@ -25,6 +28,7 @@ impl Ledger {
         Self {
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            arriving: AtomicU64::new(0),
             bytes_max: AtomicU64::new(bytes_max),
         }
     }
@@ -58,6 +62,21 @@ impl Ledger {
         self.bytes().saturating_sub(self.bytes_max())
     }
 
+    /// A share of the memory for a body that is to be stored and still arrives, of which so many
+    /// bytes are known to come; `None` when such bodies have half of all memory. One that is larger
+    /// than that passes while there is no other.
+    #[must_use]
+    pub fn arriving(self: &Arc<Self>, bytes: u64) -> Option<Arriving> {
+        let mut arriving = Arriving { ledger: Arc::clone(self), bytes: 0 };
+        arriving.grow(bytes).then_some(arriving)
+    }
+
+    /// Bytes held for bodies that are still arriving.
+    #[must_use]
+    pub fn arriving_bytes(&self) -> u64 {
+        self.arriving.load(Ordering::Relaxed)
+    }
+
     /// An entry was made.
     pub(crate) fn open(&self, bytes: u64) {
         self.entries.fetch_add(1, Ordering::Relaxed);
@@ -77,9 +96,66 @@ impl Ledger {
     }
 }
 
+/// A body's share of the memory while it arrives, given back when dropped: then there is an entry,
+/// or nothing.
+#[derive(Debug)]
+pub struct Arriving {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Arriving {
+    /// Holds so many bytes more, if there is room for them.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u64) -> bool {
+        let ledger = &self.ledger;
+        let before = ledger.arriving.fetch_add(bytes, Ordering::Relaxed);
+        let others = before.saturating_sub(self.bytes);
+        let fits = before + bytes <= (ledger.bytes_max() / 2).max(ARRIVING_BYTES_MIN);
+        if others > 0 && !fits {
+            ledger.arriving.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        ledger.grow(bytes);
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.ledger.arriving.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bodies that arrive may have that much, however small the limit is: without memory for entries
+/// they are still stored in the second tier.
+const ARRIVING_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_that_arrive_have_half_of_the_memory() {
+        const MIB: u64 = 1 << 20;
+        let ledger = Arc::new(Ledger::new(100 * MIB));
+        let mut first = ledger.arriving(30 * MIB).unwrap();
+        assert_eq!((ledger.bytes(), ledger.arriving_bytes()), (30 * MIB, 30 * MIB));
+        let second = ledger.arriving(20 * MIB).unwrap();
+        assert!(ledger.arriving(1).is_none() && !first.grow(1));
+        assert_eq!(ledger.bytes(), 50 * MIB);
+        drop(second);
+        assert!(first.grow(500 * MIB), "larger than all, and alone");
+        assert!(ledger.arriving(1).is_none());
+        assert_eq!(ledger.bytes_over(), 430 * MIB);
+        drop(first);
+        assert_eq!((ledger.bytes(), ledger.arriving_bytes(), ledger.entries()), (0, 0, 0));
+        let none = Arc::new(Ledger::new(0));
+        let small = none.arriving(15 * MIB);
+        assert!(small.is_some() && none.arriving(MIB).is_some());
+    }
 
     #[test]
     fn the_account_balances_and_knows_its_excess() {

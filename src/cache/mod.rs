@@ -53,7 +53,7 @@ pub use entry::{Encoded, Entry, Kind, Marks, OtherCoding, VaryIndex};
 pub use facts::{Exchange, Facts, LifetimeSource};
 pub use invalidate::{Reference, Target, fills_get, invalidates, invalidation_targets};
 pub use key::{Key, KeyWriter};
-pub use ledger::Ledger;
+pub use ledger::{Arriving, Ledger};
 pub use reason::Reason;
 pub use request::RequestFacts;
 pub use reuse::{Reuse, is_error, reuse, stale_on_error};

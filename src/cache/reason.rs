@@ -63,6 +63,8 @@ pub enum Reason {
     NoValidator,
     /// Larger than what is stored.
     ResponseTooLarge,
+    /// Bodies that are arriving have all the memory that they may have.
+    NoRoom,
     /// The origin's response ended early (RFC 9111 section 3.3).
     Incomplete,
     /// The key was purged while the response was on its way.
@@ -84,7 +86,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::MethodNotCached,
         Self::Precondition,
         Self::BodyNotCanonical,
@@ -109,6 +111,7 @@ impl Reason {
         Self::NoFreshness,
         Self::NoValidator,
         Self::ResponseTooLarge,
+        Self::NoRoom,
         Self::Incomplete,
         Self::Purged,
         Self::StaleWhileRevalidate,
@@ -147,6 +150,7 @@ impl Reason {
             Self::NoFreshness => "no_freshness",
             Self::NoValidator => "no_validator",
             Self::ResponseTooLarge => "response_too_large",
+            Self::NoRoom => "no_room",
             Self::Incomplete => "incomplete",
             Self::Purged => "purged",
             Self::StaleWhileRevalidate => "stale_while_revalidate",

@@ -26,7 +26,7 @@ use libdeflater::crc32;
 
 use crate::base::Wall;
 use crate::cache::entry::{Entry, Kind, VaryIndex, content_length_agrees};
-use crate::cache::facts::{Facts, LifetimeSource};
+use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
 use crate::cache::packed::Packed;
@@ -151,22 +151,30 @@ fn seal(record: &mut [u8]) {
 
 fn put_facts(facts: &Packed, out: &mut Vec<u8>) {
     out.extend_from_slice(&facts.status.to_be_bytes());
-    out.extend_from_slice(&[facts.lifetime_source.code(), facts.flags]);
-    let times = [facts.response_time.as_millis(), facts.date.as_millis()];
-    for millis in times.into_iter().chain(facts.spans) {
+    out.extend_from_slice(&[facts.source(), facts.flags()]);
+    let millis = |seconds| u64::from(seconds) * 1_000;
+    let times = [facts.response_time.as_millis(), millis(facts.date_secs)];
+    for millis in times.into_iter().chain(facts.spans).chain(facts.leaves.map(millis)) {
         out.extend_from_slice(&millis.to_be_bytes());
     }
 }
 
 fn facts(reader: &mut Reader<'_>) -> Result<Facts, RecordFault> {
     let status = reader.u16()?;
-    let lifetime_source = LifetimeSource::from_code(reader.u8()?).ok_or(RecordFault::Invalid)?;
-    let flags = reader.u8()?;
-    let response_time = Wall::from_millis(reader.u64()?);
-    let date = Wall::from_millis(reader.u64()?);
-    let spans = [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
-    let packed = Packed { response_time, date, spans, status, lifetime_source, flags };
-    if packed.is_valid() { Ok(packed.facts()) } else { Err(RecordFault::Invalid) }
+    let (source, flags) = (reader.u8()?, reader.u8()?);
+    let times = (Wall::from_millis(reader.u64()?), whole_seconds(reader.u64()?)?);
+    let spans = [reader.u64()?, reader.u64()?];
+    let leaves = [whole_seconds(reader.u64()?)?, whole_seconds(reader.u64()?)?];
+    let packed = Packed::from_parts(times, spans, leaves, status, (flags, source));
+    packed.map(|it| it.facts()).ok_or(RecordFault::Invalid)
+}
+
+/// Whole seconds, told in milliseconds.
+fn whole_seconds(millis: u64) -> Result<u32, RecordFault> {
+    u32::try_from(millis / 1_000)
+        .ok()
+        .filter(|_| millis.is_multiple_of(1_000))
+        .ok_or(RecordFault::Invalid)
 }
 
 fn put_index(index: &VaryIndex, out: &mut Vec<u8>) {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use crate::config::dsn::Dsn;
 use crate::config::node::quoted;
 use crate::config::reader::{Reader, Sources};
 use crate::config::resolved::Settings;
@@ -88,9 +89,9 @@ fn cache(settings: &Settings, reader: &mut Reader<'_>) {
         report(reader, "cache.postgres_dsn", "backend \"postgres\" needs it", remedy);
     }
     if !cache.postgres_dsn.is_empty()
-        && cache.postgres_dsn.expose().parse::<postgres::Config>().is_err()
+        && let Err(fault) = Dsn::parse(cache.postgres_dsn.expose())
     {
-        let what = "not a PostgreSQL connection string";
+        let what = &format!("not a PostgreSQL connection string ({fault})");
         let remedy = "write \"postgres://user:password@host:5432/database?sslmode=require\"";
         report(reader, "cache.postgres_dsn", what, remedy);
     }

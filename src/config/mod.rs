@@ -18,6 +18,7 @@
 mod checks;
 pub mod cores;
 mod decode;
+pub mod dsn;
 mod fault;
 mod headers;
 mod keys;

@@ -86,6 +86,8 @@ pub struct StoreExtras {
     pub rows_evicted: u64,
     /// Rows removed since they failed their checksum.
     pub rows_damaged: u64,
+    /// Files of another format emptied.
+    pub files_emptied: u64,
     /// Damaged files moved aside.
     pub files_moved_aside: u64,
     /// Times the backend was opened again after a fault.

@@ -316,7 +316,8 @@ metrics! {
         Removed "apiproxyd_store_rows_removed_total" Counter Count ("reason")
             "Rows removed from the store other than by a purge, by reason.";
         Repairs "apiproxyd_store_repairs_total" Counter Count ("kind")
-            "Times the backend was opened again after a fault, or its damaged file moved aside.";
+            "Times the backend was opened again after a fault, its damaged file moved aside, or \
+             its file of another format emptied.";
         RemotePurges "apiproxyd_store_remote_purges_total" Counter Count ()
             "Purges received from other instances.";
         Panics "apiproxyd_store_panics_total" Counter Count ()

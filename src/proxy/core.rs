@@ -15,6 +15,8 @@ use crate::limit::Limiter;
 use crate::logs::{self, Access};
 use crate::metrics::{CoreCells, Counter, Gauge};
 use crate::net::{Errands, Resolver};
+use crate::proxy::coding::Encoder;
+use crate::proxy::helper::Helper;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
 use crate::proxy::journal::Journal;
@@ -50,6 +52,10 @@ pub struct Shared {
     pub started: Mono,
     /// What was purged: what was looked up before must not be shown after.
     pub journal: Journal,
+    /// For what would hold up a core.
+    pub helper: Helper,
+    /// For bodies whose other coding would.
+    pub encoder: Encoder,
     /// The access log; `None` when it is off.
     pub access: Option<Arc<logs::Setup>>,
     /// What the cores must not wait for is done there.
@@ -162,19 +168,25 @@ impl Core {
             CoreMessage::Drop { hash, key } => {
                 self.shard.borrow_mut().remove(hash, &key);
             }
-            CoreMessage::DropWhere(matches) => {
+            CoreMessage::DropAll(entries) => {
                 let mut shard = self.shard.borrow_mut();
-                let hit = |entry: &&Arc<Entry>| matches(entry.key().bytes());
-                let doomed: Vec<_> = shard.iter().filter(hit).map(Arc::clone).collect();
-                for entry in doomed {
-                    shard.remove(entry.key().hash(), entry.key().bytes());
+                for key in entries.iter().map(|it| it.key()) {
+                    shard.remove(key.hash(), key.bytes());
                 }
             }
             CoreMessage::Clear => {
-                drop(self.shard.borrow_mut().clear());
+                let cleared = self.shard.borrow_mut().clear();
+                self.shared.helper.discard(cleared);
             }
+            CoreMessage::Shed => self.shed(),
             CoreMessage::YieldIdle(origin) => self.pools[usize::from(origin)].yield_idle(),
         }
+    }
+
+    /// Drops some of the oldest entries while the process is above its limit.
+    fn shed(&self) {
+        let evicted = self.shard.borrow_mut().shed(SHED_ENTRIES);
+        self.cells.add(Counter::L1Evictions, evicted as u64);
     }
 
     /// Puts an entry into this core's part of L1, where it may be.
@@ -187,8 +199,12 @@ impl Core {
         self.cells.add(Counter::L1Evictions, inserted.evicted as u64);
         self.cells.add(Counter::L1Insertions, u64::from(inserted.kept));
         if inserted.bytes_over > 0 {
-            // Others hold what is too much: they shed a part of theirs with their next insertion.
-            tracing::trace!(over = inserted.bytes_over, "memory above its limit");
+            // Others hold what is too much.
+            for (index, inbox) in self.shared.inboxes.iter().enumerate() {
+                if index != self.index {
+                    inbox.ask_to_shed();
+                }
+            }
         }
     }
 
@@ -258,17 +274,25 @@ impl Core {
         mixed.wrapping_mul(0x94d0_49bb_1331_11eb) ^ (mixed >> 31)
     }
 
-    /// Does what must be done now and then: closes idle connections, follows the inbox.
+    /// Does what must be done now and then: closes idle connections, follows the inbox, keeps
+    /// memory within its limits. A little at a time: clients are served in between.
     pub async fn housekeeping(self: Rc<Self>) {
-        let mut cursor = crate::cache::Cursor::default();
+        let mut sweep = Sweep::new(&self);
         loop {
             let inbox = &self.shared.inboxes[self.index];
-            let _ = monoio::time::timeout(HOUSEKEEPING_SPAN, inbox.wait()).await;
+            let more = sweep.cursor.is_some() || self.must_shed();
+            let span = if more { TURN_SPAN } else { HOUSEKEEPING_SPAN };
+            let _ = monoio::time::timeout(span, inbox.wait()).await;
             self.drain_inbox();
             self.sweep_pools();
-            self.sweep_expired(&mut cursor);
+            sweep.go_on(&self);
+            self.shed();
             self.cells.set(Gauge::L1Entries, self.shard.borrow().len() as u64);
         }
+    }
+
+    fn must_shed(&self) -> bool {
+        self.shared.ledger.bytes_over() > 0 && !self.shard.borrow().is_empty()
     }
 
     /// Closes idle connections that are of no use. Asks for the names of those that are, so that an
@@ -281,18 +305,36 @@ impl Core {
             pool.yield_idle();
         }
     }
+}
 
-    /// Removes, in small batches, what is too old to be of use.
-    fn sweep_expired(&self, cursor: &mut crate::cache::Cursor) {
-        let now = crate::net::wall();
-        let mut shard = self.shard.borrow_mut();
-        let policy = crate::cache::Settings::default();
-        // By the general policy: what an offline endpoint keeps longer lives on in L2.
-        let swept =
-            shard.sweep(*cursor, SWEEP_ENTRIES, |entry| entry.facts().keep_until(&policy) < now);
-        *cursor = swept.next.unwrap_or_default();
-        shard.shed();
+/// The removal of what is too old to be of use from a core's part of L1: a pass through all of it
+/// every `cache.cleanup_interval`, in small steps.
+struct Sweep {
+    /// Where the pass under way goes on.
+    cursor: Option<crate::cache::Cursor>,
+    due: Mono,
+}
+
+impl Sweep {
+    fn new(core: &Core) -> Self {
+        Self { cursor: None, due: next_sweep(core) }
     }
+
+    fn go_on(&mut self, core: &Core) {
+        if self.cursor.is_none() && crate::net::mono() >= self.due {
+            self.cursor = Some(crate::cache::Cursor::default());
+            self.due = next_sweep(core);
+        }
+        let Some(cursor) = self.cursor else { return };
+        let (now, plan) = (crate::net::wall(), core.plan());
+        let mut shard = core.shard.borrow_mut();
+        let too_old = |entry: &Entry| plan.keep_until(entry.key(), &entry.facts()) <= now;
+        self.cursor = shard.sweep(cursor, SWEEP_ENTRIES, too_old).next;
+    }
+}
+
+fn next_sweep(core: &Core) -> Mono {
+    crate::net::mono().plus(core.plan().settings.cache.cleanup_interval)
 }
 
 /// Room for a head of usual size, or a pipeline of short ones: what a slow client costs.
@@ -300,4 +342,9 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// Idle buffers a core keeps: 1 MiB.
 const BUFFERS_MAX: usize = 256;
 const HOUSEKEEPING_SPAN: Duration = Duration::from_millis(500);
+/// Between two steps of work that is not done: a core gives it at most a twentieth of its time.
+const TURN_SPAN: Duration = Duration::from_millis(2);
+/// Entries looked at in a step: some 25 us where they are spread over memory.
 const SWEEP_ENTRIES: usize = 256;
+/// Entries dropped in a step: some 0.1 ms.
+const SHED_ENTRIES: usize = 512;

@@ -7,17 +7,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::Wall;
-use crate::cache::{CacheStatus, Encoded, Entry, OtherCoding, Reason, encode};
+use crate::cache::entry::varying_on_coding;
+use crate::cache::{CacheStatus, Entry, Marks, Reason};
 use crate::http::conditional::{Precondition, Validators, evaluate, if_range_holds};
 use crate::http::range::{ContentRange, Multipart, Ranges, Resolved, Span, resolve};
 use crate::http::{Fields, Method, ResponseHead, Version};
 use crate::net::wall;
 use crate::proxy::answer;
+use crate::proxy::coding::coded;
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::flight::Incoming;
-use crate::proxy::growing::Piece;
+use crate::proxy::growing::{Piece, Reader};
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::plan::Plan;
 use crate::proxy::race::{First, race};
 use crate::proxy::record::{self, Sent, Told};
 use crate::proxy::request::Task;
@@ -26,7 +29,7 @@ use crate::proxy::request::Task;
 pub async fn entry(
     core: &Core,
     inquiry: &Inquiry,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     status: CacheStatus,
     client: &impl Downstream,
 ) {
@@ -37,13 +40,13 @@ pub async fn entry(
 pub async fn entry_with(
     core: &Core,
     inquiry: &Inquiry,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     own: &Fields,
     status: CacheStatus,
     client: &impl Downstream,
 ) {
+    let (mut fields, body) = coded(core, inquiry, entry).await;
     let now = wall();
-    let (mut fields, body) = coded(core, inquiry, entry);
     fields.extend(own);
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
     let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
@@ -95,35 +98,46 @@ pub async fn whole(
 pub async fn incoming(
     core: &Core,
     inquiry: &Inquiry,
-    incoming: &Arc<Incoming>,
+    incoming: &Incoming,
+    reader: Reader,
     own: &Fields,
     status: CacheStatus,
     client: &impl Downstream,
 ) {
     let task = &inquiry.task;
     let mut fields = incoming.head.fields.clone();
+    if is_negotiated(core.plan(), incoming)
+        && let Some(varying) = varying_on_coding(&fields)
+    {
+        fields = varying;
+    }
     fields.extend(own);
     note(&mut fields, &status);
     answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
     let length = incoming.length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: incoming.head.status, fields, length };
-    let reader = Reader(incoming);
     let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        Ok(()) => Box::pin(pump(&reader, client)).await,
+        Ok(()) => Box::pin(pump(reader, client)).await,
         Err(Gone) => Sent::left(0),
     };
-    drop(reader);
     record::answered(core, task, incoming.head.status, result_of(&status), sent);
 }
 
-async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
-    let (mut cursor, mut bytes) = (0, 0);
+/// Whether what is being stored will be sent in another coding too.
+fn is_negotiated(plan: &Plan, incoming: &Incoming) -> bool {
+    let fits = incoming.length.is_none_or(|it| plan.compressed_lengths().contains(&it));
+    let marks = Marks::of(&incoming.head.fields);
+    incoming.reason.is_none() && (marks.gzip || marks.compressible && fits)
+}
+
+async fn pump(mut reader: Reader, client: &impl Downstream) -> Sent {
+    let mut bytes = 0;
     let mut gone = pin!(client.gone());
     loop {
         // A client that leaves while nothing arrives is noticed here, one that leaves while
         // something does by the write that fails.
-        let piece = match race(reader.0.body.next(&mut cursor), gone.as_mut()).await {
+        let piece = match race(reader.next(), gone.as_mut()).await {
             First::Left(piece) => piece,
             First::Right(()) => return Sent::left(bytes),
         };
@@ -145,76 +159,6 @@ async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
                 return Sent::cut(bytes);
             }
         }
-    }
-}
-
-/// Tells a passing body's writer when its reader leaves, however it leaves.
-struct Reader<'i>(&'i Incoming);
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        if !self.0.shared {
-            self.0.body.abandon();
-        }
-    }
-}
-
-/// The stored response, or its other coding where the client wants that.
-fn coded(core: &Core, inquiry: &Inquiry, entry: &Entry) -> (Fields, Bytes) {
-    let marks = entry.marks();
-    let plan = core.plan();
-    let large = entry.body().len() as u64 >= plan.compression_bytes_min;
-    let wants_other = if marks.gzip {
-        !inquiry.codings.gzip.is_acceptable()
-    } else {
-        marks.compressible && large && inquiry.codings.prefers_gzip()
-    };
-    let stored = || (entry.fields().clone(), entry.body().clone());
-    if !wants_other {
-        return stored();
-    }
-    let other = match entry.other_coding() {
-        OtherCoding::NotMade => entry.keep_other_coding(other_coding(core, entry)),
-        known => known,
-    };
-    match other {
-        OtherCoding::Made(other) => (other.fields.clone(), other.body.clone()),
-        OtherCoding::NotMade | OtherCoding::Useless => stored(),
-    }
-}
-
-/// Makes the other coding with a head of its own: another ETag, so that no validator names two
-/// different byte sequences (RFC 9110 section 8.8.3.3).
-fn other_coding(core: &Core, entry: &Entry) -> Option<Encoded> {
-    let plan = core.plan();
-    let mut fields = entry.fields().clone();
-    fields.remove("Content-Encoding");
-    let body: Bytes = if entry.marks().gzip {
-        let max = usize::try_from(plan.response_body_bytes_max).unwrap_or(usize::MAX);
-        encode::gunzip(entry.body(), max).ok()?.into()
-    } else {
-        let level = u8::try_from(plan.compression_level).ok().and_then(encode::Level::new)?;
-        fields.push("Content-Encoding", "gzip");
-        encode::gzip(entry.body(), level)?.into()
-    };
-    fields.remove("Content-Length");
-    fields.push("Content-Length", body.len().to_string());
-    fields.remove("Accept-Ranges");
-    weaken(&mut fields);
-    let varies = crate::http::list::field_members(&fields, "Vary")
-        .any(|it| it.eq_ignore_ascii_case(b"accept-encoding"));
-    if !varies {
-        fields.push("Vary", "Accept-Encoding");
-    }
-    Some(Encoded { fields, body })
-}
-
-/// A strong validator names one byte sequence; the same in another coding is only equivalent.
-fn weaken(fields: &mut Fields) {
-    let strong = fields.single("ETag").filter(|it| it.starts_with(b"\"")).map(<[u8]>::to_vec);
-    if let Some(tag) = strong {
-        fields.remove("ETag");
-        fields.push("ETag", [b"W/", &*tag].concat());
     }
 }
 

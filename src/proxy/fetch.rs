@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::{
-    Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable, update,
+    Arriving, Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable,
+    update,
 };
 use crate::http::hop;
 use crate::metrics::Counter;
@@ -171,8 +172,12 @@ impl Fetch {
             asked.leave.succeeded();
             return lead.private();
         }
+        let Some(room) = self.core.shared.ledger.arriving(length.unwrap_or(0)) else {
+            return self.hand_on(lead, asked, Reason::NoRoom).await;
+        };
         let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks)) => {
+                drop(room);
                 return self.kept(lead, asked, facts, chunks.concat().into());
             }
             Ok(AtHand::Part(chunks)) => chunks,
@@ -182,16 +187,53 @@ impl Fetch {
         chunks.into_iter().for_each(|chunk| body.push(chunk));
         let worth = facts.is_worth_waiting_for();
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, worth, None)));
-        match self.pump(&mut asked, &body).await {
-            Ok(()) => {
+        match self.pump_kept(&lead, &mut asked, &body, room).await {
+            Ok(Kept::Whole) => {
                 body.finish(Complete::Whole);
                 self.kept(lead, asked, facts, body.concatenated());
             }
+            Ok(Kept::Not) => self.passed(lead, asked, &body),
             Err(fault) => {
                 body.finish(Complete::CutShort);
                 self.broken(lead, asked, fault);
             }
         }
+    }
+
+    /// Moves a body that is to be stored into `body` until its end, while there is room for it.
+    async fn pump_kept(
+        &self,
+        lead: &Lead<Entry>,
+        asked: &mut Asked,
+        body: &Growing,
+        mut room: Arriving,
+    ) -> Result<Kept, Fault> {
+        let upstream = self.inquiry.upstream(&self.core);
+        let known = asked.connection.length().is_some();
+        while let Some(chunk) = pass::next(upstream, asked).await? {
+            let fits = known || room.grow(chunk.len() as u64);
+            body.push(chunk);
+            if !fits {
+                drop(room);
+                // Those who read it get it to its end; others ask for themselves.
+                lead.detach(crate::net::mono());
+                if body.let_go() {
+                    self.pump(asked, body).await?;
+                }
+                return Ok(Kept::Not);
+            }
+        }
+        Ok(Kept::Whole)
+    }
+
+    /// The end of a body that was passed on and not kept.
+    fn passed(&self, lead: Lead<Entry>, asked: Asked, body: &Growing) {
+        // Else its readers left: nobody is to blame.
+        if asked.connection.is_done() {
+            body.finish(Complete::Whole);
+            self.finish(asked);
+        }
+        lead.private();
     }
 
     fn kept(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts, body: Bytes) {
@@ -222,8 +264,11 @@ impl Fetch {
                 Err(fault) => self.broken(lead, asked, fault),
             };
         }
-        self.core.cells.inc(Counter::Uncacheable);
-        lead.detach(crate::net::mono().plus(SOLO_SPAN));
+        let now = crate::net::mono();
+        // For want of room the next request may well have better luck.
+        let luck = reason == Reason::NoRoom;
+        self.core.cells.add(Counter::Uncacheable, u64::from(!luck));
+        lead.detach(if luck { now } else { now.plus(SOLO_SPAN) });
         if lead.flight().is_deserted() {
             return;
         }
@@ -236,13 +281,7 @@ impl Fetch {
         chunks.into_iter().for_each(|chunk| body.push(chunk));
         lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
-            Ok(()) if asked.connection.is_done() => {
-                body.finish(Complete::Whole);
-                self.finish(asked);
-                lead.private();
-            }
-            // The reader left: nobody is to blame.
-            Ok(()) => lead.private(),
+            Ok(()) => self.passed(lead, asked, &body),
             Err(fault) => {
                 body.finish(Complete::CutShort);
                 self.broken(lead, asked, fault);
@@ -290,6 +329,14 @@ impl Fetch {
         }
         Ok(())
     }
+}
+
+/// What became of a body that was to be stored.
+enum Kept {
+    /// It is whole.
+    Whole,
+    /// There was no room for it: it has gone to those who read it.
+    Not,
 }
 
 /// Up to this length a body is gathered before anybody gets it: it comes with its head or one

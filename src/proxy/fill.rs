@@ -98,17 +98,11 @@ pub fn publish(
     }
 }
 
-/// Shows an entry for which there is no lead.
-fn announce(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) -> Published {
-    let (key, hub) = (entry.key(), &core.shared.hub);
-    let published = hub.announce(key.hash(), key.bytes(), entry, mono());
-    // Without a flight that a purge could have doomed: one that came between the last look at the
-    // journal and now is seen here, one that comes later sees the entry.
-    if ground.spares(core, &inquiry.primary) {
-        return published;
-    }
-    hub.purge(key.hash(), key.bytes());
-    Published::Doomed
+/// Shows an entry for which there is no lead, unless its key was purged since `ground`.
+pub fn announce(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) -> Published {
+    // Without a flight that a purge could have doomed: so the hub asks the journal.
+    let spared = || ground.spares(core, &inquiry.primary);
+    core.shared.hub.announce(entry.key().hash(), entry, mono(), spared)
 }
 
 /// Stores the answer of a request that went alone, if its key was not purged meanwhile; says
@@ -150,11 +144,15 @@ fn make(
     (Arc::new(marked(core, entry)), placed.index)
 }
 
-/// Notes whether the origin set one of the configured fields itself.
+/// Notes whether the origin set one of the configured fields itself, and whether the body is worth
+/// to compress: one that memory does not keep would be compressed anew for each client.
 #[must_use]
 pub fn marked(core: &Core, entry: Entry) -> Entry {
-    let overlap = core.plan().marks.overlap(entry.fields());
-    entry.with_own_fields(overlap)
+    let plan = core.plan();
+    let overlap = plan.marks.overlap(entry.fields());
+    let entry = entry.with_own_fields(overlap).compressed_within(plan.compressed_lengths());
+    let marks = entry.marks();
+    if marks.gzip || marks.compressible { entry.varying_on_coding() } else { entry }
 }
 
 /// Queues an entry for the second tier.

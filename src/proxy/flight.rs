@@ -192,7 +192,7 @@ impl<E> Flight<E> {
     pub fn desert(&self) {
         self.deserted.store(true, Ordering::Release);
         let streaming = self.lock().streaming.clone();
-        if let Some(incoming) = streaming.filter(|it| !it.shared) {
+        if let Some(incoming) = streaming {
             incoming.body.abandon();
         }
     }

@@ -117,13 +117,17 @@ async fn stream(
     if varies || undecodable {
         return Followed::Alone(uncacheable);
     }
+    let Some(reader) = incoming.body.reader() else {
+        // Its beginning is gone: memory ran out while it arrived.
+        return Followed::Alone(CacheStatus::forwarded(Reason::NoRoom));
+    };
     let status = CacheStatus { fwd_status: Some(incoming.head.status), ..status };
     let status = match incoming.reason {
         Some(why) => status.unstored(why),
         None => CacheStatus { stored: !status.collapsed, ..status },
     };
     let own = watcher.own();
-    deliver::incoming(core, inquiry, incoming, &own, status, client).await;
+    deliver::incoming(core, inquiry, incoming, reader, &own, status, client).await;
     Followed::Answered
 }
 

@@ -1,10 +1,12 @@
 //! A body that is read while it arrives: one writer, any number of readers on any core.
 //!
-//! The fetch appends chunks; each reader keeps the number of chunks it has taken and sleeps when
-//! it has them all. Two kinds. A **kept** body is going to be stored: it holds every chunk until
-//! the end, so that late readers start at the beginning, and the writer never waits. A
-//! **passing** body can't be stored: it has one reader, chunks leave when taken, and the writer
-//! waits while [`PASSING_BYTES_MAX`] are queued (back-pressure towards the origin).
+//! The fetch appends chunks; each reader has a place of its own and sleeps when it has them all.
+//! Two kinds. A **kept** body is going to be stored: it holds every chunk until the end, so that
+//! readers that come late start at the beginning, and the writer never waits. A **passing** body
+//! can't be stored: chunks leave when all who read it have taken them, and the writer waits while
+//! [`PASSING_BYTES_MAX`] are queued (back-pressure towards the origin). A kept body for which
+//! memory runs out becomes a passing one ([`Growing::let_go`]): those who read it go on, nobody
+//! joins.
 //!
 //! Cost: one short lock for each chunk on either side; nothing here is on the hit path.
 
@@ -20,12 +22,20 @@ pub struct Growing {
     state: Mutex<State>,
 }
 
+/// One who reads it.
+pub struct Reader {
+    body: Arc<Growing>,
+    id: u64,
+    /// Chunks taken.
+    cursor: usize,
+}
+
 /// What becomes of the chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// All are kept for the store and for late readers.
     All,
-    /// Each goes to the one reader and is gone.
+    /// Each goes to those who read now and is gone.
     Passing,
 }
 
@@ -44,13 +54,16 @@ struct State {
     keep: Keep,
     chunks: VecDeque<Bytes>,
     /// Chunks that left the front of `chunks`; zero unless passing.
-    taken: usize,
+    gone: usize,
     /// Bytes in `chunks`.
     queued_bytes: usize,
     end: Option<Piece>,
-    /// The one reader of a passing body is gone: the writer may stop.
+    /// Who reads, and how many chunks each has taken.
+    readers: Vec<(u64, usize)>,
+    readers_ever: u64,
+    /// Nobody reads, or will: the writer of a passing body may stop.
     abandoned: bool,
-    readers: Vec<Waker>,
+    waiting: Vec<Waker>,
     writer: Option<Waker>,
 }
 
@@ -62,11 +75,13 @@ impl Growing {
             state: Mutex::new(State {
                 keep,
                 chunks: VecDeque::new(),
-                taken: 0,
+                gone: 0,
                 queued_bytes: 0,
                 end: None,
-                abandoned: false,
                 readers: Vec::new(),
+                readers_ever: 0,
+                abandoned: false,
+                waiting: Vec::new(),
                 writer: None,
             }),
         })
@@ -79,7 +94,7 @@ impl Growing {
         }
         let mut state = self.lock();
         debug_assert!(state.end.is_none(), "a chunk after the end");
-        if state.abandoned && state.keep == Keep::Passing {
+        if state.is_deserted() {
             return;
         }
         state.queued_bytes += chunk.len();
@@ -118,43 +133,24 @@ impl Growing {
         .await
     }
 
-    /// Waits for the piece after the `cursor` chunks taken before, and moves the cursor.
-    pub async fn next(&self, cursor: &mut usize) -> Piece {
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            let at = cursor.saturating_sub(state.taken);
-            let chunk = match state.keep {
-                Keep::All => state.chunks.get(at).cloned(),
-                Keep::Passing => state.chunks.pop_front(),
-            };
-            if let Some(chunk) = chunk {
-                *cursor += 1;
-                if state.keep == Keep::Passing {
-                    state.taken += 1;
-                    state.queued_bytes -= chunk.len();
-                    if let Some(writer) = state.writer.take() {
-                        drop(state);
-                        writer.wake();
-                    }
-                }
-                return Poll::Ready(Piece::Chunk(chunk));
-            }
-            if let Some(end) = &state.end {
-                return Poll::Ready(end.clone());
-            }
-            if !state.readers.iter().any(|it| it.will_wake(cx.waker())) {
-                state.readers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+    /// Starts to read at the beginning; `None` when that is gone.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.lock();
+        if state.gone > 0 || state.is_deserted() {
+            return None;
+        }
+        state.readers_ever += 1;
+        let id = state.readers_ever;
+        state.readers.push((id, 0));
+        Some(Reader { body: Arc::clone(self), id, cursor: 0 })
     }
 
-    /// Waits until the one reader of a passing body has left; for ever where all is kept.
+    /// Waits until the readers of a passing body have left; for ever where all is kept.
     pub async fn deserted(&self) {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if state.abandoned {
+            if state.is_deserted() {
                 return Poll::Ready(());
             }
             state.writer = Some(cx.waker().clone());
@@ -163,19 +159,30 @@ impl Growing {
         .await
     }
 
-    /// The reader of a passing body leaves; the writer learns it from [`Growing::room`].
+    /// The one it was started for leaves. Where nobody else reads, nobody will: the writer of a
+    /// passing body learns it from [`Growing::room`].
     pub fn abandon(&self) {
         let mut state = self.lock();
-        if state.keep == Keep::All {
-            return;
+        if state.readers.is_empty() {
+            state.desert();
         }
-        state.abandoned = true;
-        state.chunks.clear();
-        state.queued_bytes = 0;
-        if let Some(writer) = state.writer.take() {
-            drop(state);
-            writer.wake();
+        wake_writer(state);
+    }
+
+    /// Keeps no more than those who read need: what all have taken goes. Whether anybody reads; if
+    /// not, nobody will.
+    #[must_use]
+    pub fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        state.keep = Keep::Passing;
+        let read = !state.readers.is_empty();
+        if read {
+            state.drop_taken();
+        } else {
+            state.desert();
         }
+        wake_writer(state);
+        read
     }
 
     /// All chunks of a kept body in one piece, in memory of its own: the read buffers behind the
@@ -196,6 +203,75 @@ impl Growing {
     }
 }
 
+impl Reader {
+    /// Waits for the next piece.
+    pub async fn next(&mut self) -> Piece {
+        poll_fn(|cx| {
+            let mut state = self.body.lock();
+            let at = self.cursor.saturating_sub(state.gone);
+            if let Some(chunk) = state.chunks.get(at).cloned() {
+                self.cursor += 1;
+                state.moved(self.id, self.cursor);
+                wake_writer(state);
+                return Poll::Ready(Piece::Chunk(chunk));
+            }
+            if let Some(end) = &state.end {
+                return Poll::Ready(end.clone());
+            }
+            if !state.waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.body.lock();
+        state.readers.retain(|(id, _)| *id != self.id);
+        if state.keep == Keep::Passing {
+            if state.readers.is_empty() {
+                state.desert();
+            }
+            state.drop_taken();
+            wake_writer(state);
+        }
+    }
+}
+
+impl State {
+    fn is_deserted(&self) -> bool {
+        self.keep == Keep::Passing && self.abandoned
+    }
+
+    fn desert(&mut self) {
+        self.abandoned = true;
+        if self.keep == Keep::Passing {
+            self.chunks.clear();
+            self.queued_bytes = 0;
+        }
+    }
+
+    fn moved(&mut self, id: u64, cursor: usize) {
+        if let Some(place) = self.readers.iter_mut().find(|it| it.0 == id) {
+            place.1 = cursor;
+        }
+        self.drop_taken();
+    }
+
+    /// Drops what all who read a passing body have taken.
+    fn drop_taken(&mut self) {
+        let Some(slowest) = self.readers.iter().map(|it| it.1).min() else { return };
+        while self.keep == Keep::Passing && self.gone < slowest {
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            self.gone += 1;
+            self.queued_bytes -= chunk.len();
+        }
+    }
+}
+
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Complete {
@@ -205,69 +281,29 @@ pub enum Complete {
     CutShort,
 }
 
-/// Bytes a passing body queues for its reader: enough for a full socket buffer or two, little
+/// Bytes a passing body queues for its readers: enough for a full socket buffer or two, little
 /// enough for thousands of slow readers.
 pub const PASSING_BYTES_MAX: usize = 256 * 1024;
 
 fn wake(mut state: MutexGuard<'_, State>) {
-    let readers = std::mem::take(&mut state.readers);
+    let waiting = std::mem::take(&mut state.waiting);
     drop(state);
-    for reader in readers {
+    for reader in waiting {
         reader.wake();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::Context;
-
-    use super::*;
-
-    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => Some(value),
-            Poll::Pending => None,
-        }
+/// Tells the writer of a passing body that there is room, or nobody left.
+fn wake_writer(mut state: MutexGuard<'_, State>) {
+    if state.keep == Keep::All {
+        return;
     }
-
-    #[test]
-    fn late_reader_of_a_kept_body_starts_at_the_beginning() {
-        let body = Growing::new(Keep::All);
-        let (mut early, mut late) = (0, 0);
-        assert_eq!(now(body.next(&mut early)), None);
-        body.push(Bytes::from_static(b"ab"));
-        body.push(Bytes::new());
-        body.push(Bytes::from_static(b"cd"));
-        assert_eq!(now(body.next(&mut early)), Some(Piece::Chunk(Bytes::from_static(b"ab"))));
-        body.finish(Complete::Whole);
-        body.finish(Complete::CutShort);
-        assert_eq!(now(body.next(&mut late)), Some(Piece::Chunk(Bytes::from_static(b"ab"))));
-        assert_eq!(now(body.next(&mut late)), Some(Piece::Chunk(Bytes::from_static(b"cd"))));
-        assert_eq!(now(body.next(&mut late)), Some(Piece::End));
-        assert_eq!(body.concatenated(), "abcd");
-    }
-
-    #[test]
-    fn writer_of_a_passing_body_waits_for_its_reader() {
-        let body = Growing::new(Keep::Passing);
-        let mut cursor = 0;
-        body.push(Bytes::from(vec![0; PASSING_BYTES_MAX]));
-        assert_eq!(now(body.room()), None);
-        assert!(matches!(now(body.next(&mut cursor)), Some(Piece::Chunk(_))));
-        assert_eq!(now(body.room()), Some(true));
-        body.abandon();
-        assert_eq!(now(body.room()), Some(false));
-    }
-
-    #[test]
-    fn cut_body_is_reported_after_its_chunks() {
-        let body = Growing::new(Keep::Passing);
-        let mut cursor = 0;
-        body.push(Bytes::from_static(b"a"));
-        body.finish(Complete::CutShort);
-        assert!(matches!(now(body.next(&mut cursor)), Some(Piece::Chunk(_))));
-        assert_eq!(now(body.next(&mut cursor)), Some(Piece::Truncated));
+    let writer = state.writer.take();
+    drop(state);
+    if let Some(writer) = writer {
+        writer.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,28 +6,53 @@
 //! queue behind one another.
 //!
 //! No key can be poisoned: whoever leads a flight holds a [`Lead`]; if that is dropped unfinished,
-//! for whatever reason, the watchers are told and the slot is free for the next request.
+//! for whatever reason, the watchers are told and the key is free for the next request.
 //!
-//! Dead slots are removed when a stripe has doubled since its last sweep, so that memory follows
-//! the number of live keys; each insertion pays a constant share.
+//! **Every entry of every shard is known here**: it is shown here before it is promoted, and while
+//! a shard holds it, it lives. So a purge looks for its keys here, where those of a resource stand
+//! side by side (`hub/place.rs`), and no shard is ever searched. Whatever is shown without a
+//! flight looks into the journal of purges under the stripe's lock: a purge that is noted there
+//! before it looks here misses nothing.
+//!
+//! Memory: 20 bytes a live key, some 37 with the map's own (`benches/cache.rs`). A lock is held for
+//! the look at one key, or at [`LOOKED_AT_MAX`] of them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as TableEntry;
-
-use crate::base::Mono;
+use crate::base::{Mono, Seed};
+use crate::cache::Entry;
 use crate::proxy::error::Fault;
 use crate::proxy::flight::{Flight, How, Outcome};
+use crate::proxy::hub::place::Place;
+use crate::proxy::hub::stripe::{Forgetting, Started, Stripe};
+
+mod place;
+mod stripe;
+
+pub use place::Reach;
 
 /// The table. `E` is the cache entry.
 pub struct Hub<E> {
+    seed: Seed,
     stripes: Box<[Mutex<Stripe<E>>]>,
 }
 
+/// What can be shown in the hub.
+pub trait Keyed {
+    /// The bytes of its key.
+    fn key_bytes(&self) -> &[u8];
+}
+
+impl Keyed for Entry {
+    fn key_bytes(&self) -> &[u8] {
+        self.key().bytes()
+    }
+}
+
 /// What the hub knows of a key.
-pub enum Join<E> {
+pub enum Join<E: Keyed> {
     /// Another core holds this entry.
     Live(Arc<E>),
     /// Somebody is fetching it.
@@ -54,11 +79,13 @@ pub enum Traffic {
 }
 
 /// The duty to land a flight. Dropped unfinished, it lands the flight as failed.
-pub struct Lead<E> {
+pub struct Lead<E: Keyed> {
     hub: Arc<Hub<E>>,
-    hash: u64,
+    stripe: usize,
+    place: Place,
     key: Arc<[u8]>,
     flight: Arc<Flight<E>>,
+    started: Mono,
 }
 
 /// What publishing an entry found.
@@ -72,30 +99,21 @@ pub enum Published {
     Doomed,
 }
 
-struct Stripe<E> {
-    slots: HashTable<Slot<E>>,
-    /// Sweep when there are that many slots.
-    sweep_at: usize,
+/// A purge's or a sweep's way through the hub. What comes in behind it is not met; what is there
+/// when it starts, and stays, is.
+pub struct Walk {
+    places: RangeInclusive<Place>,
+    stripe: usize,
+    stripes_end: usize,
+    /// The last place that was looked at in this stripe.
+    after: Option<Place>,
 }
 
-struct Slot<E> {
-    hash: u64,
-    key: Arc<[u8]>,
-    live: Weak<E>,
-    flight: Option<Arc<Flight<E>>>,
-    solo_until: Mono,
-    /// After failures: no attempt to renew what is stored before that.
-    retry_at: Mono,
-    /// In a row; doubles the wait.
-    failures: u32,
-}
-
-impl<E> Hub<E> {
+impl<E: Keyed> Hub<E> {
     /// An empty hub.
     #[must_use]
-    pub fn new() -> Arc<Self> {
-        let stripe = || Mutex::new(Stripe { slots: HashTable::new(), sweep_at: SWEEP_SLOTS_MIN });
-        Arc::new(Self { stripes: (0..STRIPES).map(|_| stripe()).collect() })
+    pub fn new(seed: Seed) -> Arc<Self> {
+        Arc::new(Self { seed, stripes: (0..STRIPES).map(|_| Mutex::new(Stripe::new())).collect() })
     }
 
     /// Asks for a key. `unfit` is an entry that the caller knows and can't use as it is (stale, or
@@ -107,83 +125,115 @@ impl<E> Hub<E> {
         unfit: Option<&Arc<E>>,
         now: Mono,
     ) -> Join<E> {
-        let mut stripe = self.stripe(hash);
-        stripe.sweep_if_due(now);
-        let slot = stripe.slot(hash, key);
-        if let Some(live) = slot.live.upgrade()
+        let place = Place::of(&self.seed, hash, key);
+        let at = stripe_of(hash);
+        let mut stripe = self.lock(at);
+        if let Some(live) = stripe.live(place, key)
             && !unfit.is_some_and(|it| Arc::ptr_eq(it, &live))
         {
             return Join::Live(live);
         }
-        if let Some(flight) = &slot.flight {
-            flight.on_follower();
-            return Join::Follow(Arc::clone(flight));
+        if let Some(busy) = stripe.busy.get(&place) {
+            if *busy.key != *key {
+                // Another key stands there: see the head of `place.rs`.
+                return Join::Solo;
+            }
+            if let Some(flight) = &busy.flight {
+                flight.on_follower();
+                return Join::Follow(Arc::clone(flight));
+            }
+            if unfit.is_some() && busy.retry_at > now {
+                return Join::Later;
+            }
+            if busy.solo_until > now {
+                return Join::Solo;
+            }
         }
-        if unfit.is_some() && slot.retry_at > now {
-            return Join::Later;
-        }
-        if slot.solo_until > now {
-            return Join::Solo;
-        }
-        let flight = Flight::new();
-        slot.flight = Some(Arc::clone(&flight));
-        let key = Arc::clone(&slot.key);
-        Join::Lead(Lead { hub: Arc::clone(self), hash, key, flight })
+        let Started { key, flight } = stripe.start(place, key, now);
+        let hub = Arc::clone(self);
+        Join::Lead(Lead { hub, stripe: at, place, key, flight, started: now })
     }
 
     /// The entry some core holds, if any.
     #[must_use]
     pub fn live(&self, hash: u64, key: &[u8]) -> Option<Arc<E>> {
-        self.stripe(hash).find(hash, key)?.live.upgrade()
+        self.lock(stripe_of(hash)).live(Place::of(&self.seed, hash, key), key)
     }
 
     /// What a join for this key would find beside an entry, without joining.
     #[must_use]
     pub fn peek(&self, hash: u64, key: &[u8], now: Mono) -> Traffic {
-        let stripe = self.stripe(hash);
-        match stripe.find(hash, key) {
-            Some(slot) if slot.flight.is_some() => Traffic::Flight,
-            Some(slot) if slot.retry_at > now => Traffic::Waiting,
-            Some(slot) if slot.solo_until > now => Traffic::Solo,
+        let stripe = self.lock(stripe_of(hash));
+        match stripe.busy.get(&Place::of(&self.seed, hash, key)) {
+            Some(busy) if busy.flight.is_some() => Traffic::Flight,
+            Some(busy) if busy.retry_at > now => Traffic::Waiting,
+            Some(busy) if busy.solo_until > now => Traffic::Solo,
             Some(_) | None => Traffic::None,
         }
     }
 
-    /// Makes an entry known that was fetched without a lead (a solo fetch that proved storable).
-    pub fn announce(&self, hash: u64, key: &[u8], entry: &Arc<E>, now: Mono) -> Published {
-        let mut stripe = self.stripe(hash);
-        stripe.sweep_if_due(now);
-        let slot = stripe.slot(hash, key);
-        slot.solo_until = Mono::START;
-        slot.hold(entry)
-    }
-
-    /// Forgets a key; a fetch in flight for it will be delivered but not stored.
-    pub fn purge(&self, hash: u64, key: &[u8]) {
-        let mut stripe = self.stripe(hash);
-        if let Ok(slot) = stripe.slots.find_entry(hash, |it| &*it.key == key) {
-            let (slot, _) = slot.remove();
-            slot.doom();
+    /// Makes an entry known that was fetched without a lead (a solo fetch that proved storable),
+    /// if `spared` says that no purge concerned it: asked under the lock that a purge takes after
+    /// it was noted.
+    pub fn announce(
+        &self,
+        hash: u64,
+        entry: &Arc<E>,
+        now: Mono,
+        spared: impl FnOnce() -> bool,
+    ) -> Published {
+        let place = Place::of(&self.seed, hash, entry.key_bytes());
+        let mut stripe = self.lock(stripe_of(hash));
+        if !spared() {
+            return Published::Doomed;
         }
+        stripe.forgive(place);
+        stripe.hold(place, entry, now)
     }
 
-    /// Forgets every key for which `matches` says so.
-    pub fn purge_where(&self, matches: impl Fn(&[u8]) -> bool) {
-        for stripe in &self.stripes {
-            lock(stripe).slots.retain(|slot| {
-                let gone = matches(&slot.key);
-                if gone {
-                    slot.doom();
-                }
-                !gone
-            });
+    /// The way to all keys in reach.
+    #[must_use]
+    pub fn walk(&self, reach: &Reach<'_>) -> Walk {
+        let (first, end) = match reach {
+            Reach::Key { hash, .. } => (stripe_of(*hash), stripe_of(*hash) + 1),
+            Reach::Resource { .. } | Reach::Path(_) | Reach::Any => (0, STRIPES),
+        };
+        let places = reach.places(&self.seed);
+        Walk { places, stripe: first, stripes_end: end, after: None }
+    }
+
+    /// Forgets the next keys on the way for which `matches` says so; a fetch in flight for one of
+    /// them will be delivered and not stored. Looks at about [`LOOKED_AT_MAX`] keys and returns the
+    /// entries that were alive, for the cores to drop; `None` at the end of the way.
+    #[must_use]
+    pub fn forget(&self, walk: &mut Walk, matches: &dyn Fn(&[u8]) -> bool) -> Option<Vec<Arc<E>>> {
+        let (mut found, mut left) = (Vec::new(), LOOKED_AT_MAX);
+        while walk.stripe < walk.stripes_end && left > 0 {
+            let places = walk.places.clone();
+            let mut step = Forgetting { places, after: walk.after, left, matches };
+            walk.after = self.lock(walk.stripe).forget(&mut step, &mut found);
+            left = step.left;
+            if walk.after.is_none() {
+                walk.stripe += 1;
+            }
         }
+        (left < LOOKED_AT_MAX || walk.stripe < walk.stripes_end).then_some(found)
     }
 
-    /// Slots in the table, dead ones included: a gauge, and what tests look at.
+    /// Forgets everything and dooms every fetch. What comes back is better dropped elsewhere.
+    pub fn clear(&self) -> Cleared<E> {
+        let cleared = (0..STRIPES).map(|at| {
+            let stripe = std::mem::replace(&mut *self.lock(at), Stripe::new());
+            stripe.busy.values().filter_map(|it| it.flight.as_ref()).for_each(|it| it.doom());
+            stripe
+        });
+        Cleared { _stripes: cleared.collect() }
+    }
+
+    /// Keys in the table, dead ones included: what tests look at.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stripes.iter().map(|it| lock(it).slots.len()).sum()
+        (0..STRIPES).map(|at| self.lock(at).len()).sum()
     }
 
     /// Whether no key is known.
@@ -192,21 +242,44 @@ impl<E> Hub<E> {
         self.len() == 0
     }
 
-    /// Removes slots that hold nothing any more.
-    pub fn sweep(&self, now: Mono) {
-        for stripe in &self.stripes {
-            lock(stripe).sweep(now);
+    /// Removes keys of which nothing is left: about [`LOOKED_AT_MAX`] are looked at. Whether there
+    /// are more on the way.
+    pub fn sweep_some(&self, walk: &mut Walk, now: Mono) -> bool {
+        if walk.stripe >= walk.stripes_end {
+            return false;
         }
+        let mut stripe = self.lock(walk.stripe);
+        if walk.after.is_none() {
+            stripe.sweep_busy(now);
+        }
+        walk.after = stripe.sweep_live(walk.after, LOOKED_AT_MAX);
+        if walk.after.is_none() {
+            walk.stripe += 1;
+        }
+        walk.stripe < walk.stripes_end
     }
 
-    fn stripe(&self, hash: u64) -> MutexGuard<'_, Stripe<E>> {
-        // The table inside uses the low bits and the top seven; take others for the stripe.
-        let at = (hash >> 40) as usize % STRIPES;
-        lock(&self.stripes[at])
+    /// [`Hub::sweep_some`] to the end.
+    pub fn sweep(&self, now: Mono) {
+        let mut walk = self.walk(&Reach::Any);
+        while self.sweep_some(&mut walk, now) {}
+    }
+
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "numbers of stripes come from `stripe_of` and walks"
+    )]
+    fn lock(&self, stripe: usize) -> MutexGuard<'_, Stripe<E>> {
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<E> Lead<E> {
+/// The content of a cleared hub. To drop it takes some 50 ns a key.
+pub struct Cleared<E> {
+    _stripes: Vec<Stripe<E>>,
+}
+
+impl<E: Keyed> Lead<E> {
     /// The flight, for those who watch it.
     #[must_use]
     pub fn flight(&self) -> &Arc<Flight<E>> {
@@ -222,16 +295,15 @@ impl<E> Lead<E> {
     /// Ends with `answer` for all who wait. Unless the key was purged meanwhile, the hub shows
     /// `shown` under it from now: the same, or the index that leads to it.
     pub fn publish(self, shown: &Arc<E>, answer: &Arc<E>, how: How) -> Published {
+        debug_assert_eq!(*self.key, *shown.key_bytes());
         let published = {
-            let mut stripe = self.hub.stripe(self.hash);
-            match stripe.of_flight(self.hash, &self.key, &self.flight) {
-                Some(slot) if !self.flight.is_doomed() => {
-                    slot.flight = None;
-                    slot.solo_until = Mono::START;
-                    slot.failures = 0;
-                    slot.hold(shown)
-                }
-                _ => Published::Doomed,
+            let mut stripe = self.hub.lock(self.stripe);
+            // Doomed under the same lock, and no longer in its place then.
+            if stripe.release(self.place, &self.flight, self.started) && !self.flight.is_doomed() {
+                stripe.forgive(self.place);
+                stripe.hold(self.place, shown, self.started)
+            } else {
+                Published::Doomed
             }
         };
         let how = if published == Published::Doomed { How::Purged } else { how };
@@ -242,11 +314,7 @@ impl<E> Lead<E> {
     /// The answer can't be stored: later requests go alone until `until`, those who wait now too.
     /// The flight itself goes on for the leader's client.
     pub fn detach(&self, until: Mono) {
-        let mut stripe = self.hub.stripe(self.hash);
-        if let Some(slot) = stripe.of_flight(self.hash, &self.key, &self.flight) {
-            slot.flight = None;
-            slot.solo_until = until;
-        }
+        self.hub.lock(self.stripe).mark_solo(self.place, &self.flight, until);
     }
 
     /// Ends with an answer for the leader alone.
@@ -264,95 +332,27 @@ impl<E> Lead<E> {
     /// second, doubled with each failure, at most half a minute.
     pub fn fail(self, fault: Fault, stale: Option<Arc<E>>, now: Mono) {
         if stale.is_some() {
-            let mut stripe = self.hub.stripe(self.hash);
-            if let Some(slot) = stripe.of_flight(self.hash, &self.key, &self.flight) {
-                let span = RETRY_SPAN_MIN * (1 << slot.failures.min(6));
-                slot.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
-                slot.failures = slot.failures.saturating_add(1);
-            }
+            self.hub.lock(self.stripe).mark_failed(self.place, &self.flight, now);
         }
         self.release();
         self.flight.land(Outcome::Failed(fault, stale));
     }
 
     fn release(&self) {
-        let mut stripe = self.hub.stripe(self.hash);
-        if let Some(slot) = stripe.of_flight(self.hash, &self.key, &self.flight) {
-            slot.flight = None;
-        }
+        self.hub.lock(self.stripe).release(self.place, &self.flight, self.started);
     }
 }
 
-impl<E> Drop for Lead<E> {
+impl<E: Keyed> Drop for Lead<E> {
     fn drop(&mut self) {
         self.release();
         self.flight.land(Outcome::Failed(Fault::Abandoned, None));
     }
 }
 
-impl<E> Stripe<E> {
-    fn find(&self, hash: u64, key: &[u8]) -> Option<&Slot<E>> {
-        self.slots.find(hash, |it| &*it.key == key)
-    }
-
-    fn slot(&mut self, hash: u64, key: &[u8]) -> &mut Slot<E> {
-        match self.slots.entry(hash, |it| &*it.key == key, |it| it.hash) {
-            TableEntry::Occupied(slot) => slot.into_mut(),
-            TableEntry::Vacant(place) => {
-                let slot = Slot {
-                    hash,
-                    key: key.into(),
-                    live: Weak::new(),
-                    flight: None,
-                    solo_until: Mono::START,
-                    retry_at: Mono::START,
-                    failures: 0,
-                };
-                place.insert(slot).into_mut()
-            }
-        }
-    }
-
-    fn of_flight(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        flight: &Arc<Flight<E>>,
-    ) -> Option<&mut Slot<E>> {
-        let slot = self.slots.find_mut(hash, |it| &*it.key == key)?;
-        let same = slot.flight.as_ref().is_some_and(|it| Arc::ptr_eq(it, flight));
-        same.then_some(slot)
-    }
-
-    fn sweep_if_due(&mut self, now: Mono) {
-        if self.slots.len() >= self.sweep_at {
-            self.sweep(now);
-        }
-    }
-
-    fn sweep(&mut self, now: Mono) {
-        self.slots.retain(|slot| !slot.is_dead(now));
-        self.sweep_at = (self.slots.len() * 2).max(SWEEP_SLOTS_MIN);
-    }
-}
-
-impl<E> Slot<E> {
-    fn hold(&mut self, entry: &Arc<E>) -> Published {
-        let older = self.live.strong_count() > 0;
-        self.live = Arc::downgrade(entry);
-        if older { Published::Replaced } else { Published::New }
-    }
-
-    fn doom(&self) {
-        if let Some(flight) = &self.flight {
-            flight.doom();
-        }
-    }
-
-    fn is_dead(&self, now: Mono) -> bool {
-        let marked = self.solo_until > now || self.retry_at > now;
-        self.flight.is_none() && self.live.strong_count() == 0 && !marked
-    }
+/// Others than those that a place keeps.
+const fn stripe_of(hash: u64) -> usize {
+    (hash >> 40) as usize % STRIPES
 }
 
 /// How long an uncacheable answer lets its key's requests go alone. Then one leads again, so that
@@ -367,11 +367,12 @@ const RETRY_SPAN_MAX: Duration = Duration::from_secs(30);
 /// Stripes: enough that two cores seldom meet on one.
 const STRIPES: usize = 64;
 
-const SWEEP_SLOTS_MIN: usize = 64;
+/// Keys that are looked at under one lock: some 25 us where they are spread over memory.
+pub const LOOKED_AT_MAX: usize = 256;
 
-fn lock<E>(stripe: &Mutex<Stripe<E>>) -> MutexGuard<'_, Stripe<E>> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod stress;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ use std::task::{Poll, Waker};
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::cache::Entry;
+
 /// What one core asks of another.
 #[derive(Clone)]
 pub enum CoreMessage {
@@ -21,10 +23,12 @@ pub enum CoreMessage {
         /// The key.
         key: Arc<[u8]>,
     },
-    /// Drop every entry whose key satisfies the filter.
-    DropWhere(KeyFilter),
+    /// The keys of these were purged: drop what you have of them.
+    DropAll(Arc<[Arc<Entry>]>),
     /// Drop everything.
     Clear,
+    /// Memory is above its limit and another core can't get below it: drop your oldest.
+    Shed,
     /// Close an idle connection to the upstream of that number, if a request waits for its place.
     YieldIdle(u16),
 }
@@ -39,6 +43,10 @@ pub struct Inbox {
     pending: AtomicBool,
     /// Messages were lost: drop everything, then confirm these.
     overflow: Mutex<Option<Vec<Ack>>>,
+    /// The order to shed: a flag and no message, since it comes with each insertion elsewhere.
+    shed: AtomicBool,
+    /// The core has ended: what it is told is done.
+    closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -49,6 +57,7 @@ pub struct Ack {
 }
 
 /// Waits for all cores' confirmations.
+#[derive(Clone)]
 pub struct Acks {
     waiting: Arc<Waiting>,
 }
@@ -66,20 +75,51 @@ impl Inbox {
     /// An empty inbox.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_size(INBOX_MESSAGES_MAX)
+    }
+
+    /// An empty inbox for so many messages.
+    pub(crate) fn of_size(messages_max: usize) -> Self {
         Self {
-            queue: ArrayQueue::new(INBOX_MESSAGES_MAX),
+            queue: ArrayQueue::new(messages_max),
             pending: AtomicBool::new(false),
             overflow: Mutex::new(None),
+            shed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             waker: Mutex::new(None),
         }
     }
 
     /// Leaves a message and wakes the core.
     pub fn send(&self, message: CoreMessage, ack: Option<Ack>) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         if let Err((_, ack)) = self.queue.push((message, ack)) {
             let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
             overflow.get_or_insert_default().extend(ack);
         }
+        self.notify();
+        if self.closed.load(Ordering::Acquire) {
+            // It ended in between, and may have missed this one.
+            self.drain(|_| ());
+        }
+    }
+
+    /// Asks the core to shed. Once however often it is asked before it does.
+    pub fn ask_to_shed(&self) {
+        if !self.shed.swap(true, Ordering::AcqRel) {
+            self.notify();
+        }
+    }
+
+    /// The core ends: nobody waits for it from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.drain(|_| ());
+    }
+
+    fn notify(&self) {
         self.pending.store(true, Ordering::Release);
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
@@ -106,6 +146,9 @@ impl Inbox {
         if let Some(acks) = overflow {
             handle(CoreMessage::Clear);
             drop(acks);
+        }
+        if self.shed.swap(false, Ordering::AcqRel) {
+            handle(CoreMessage::Shed);
         }
     }
 
@@ -184,6 +227,7 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
     use std::task::Context;
+    use std::time::Duration;
 
     use super::*;
 
@@ -209,6 +253,74 @@ mod tests {
         assert_eq!(seen, [1, 2]);
         assert!(all.as_mut().poll(&mut cx).is_ready());
         assert!(!inbox.is_pending());
+    }
+
+    #[test]
+    fn a_core_that_has_ended_keeps_nobody_waiting() {
+        let inbox = Inbox::new();
+        let acks = Acks::new();
+        inbox.send(drop_of(1), Some(acks.ack()));
+        inbox.close();
+        inbox.send(drop_of(2), Some(acks.ack()));
+        assert!(pin!(acks.all()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn the_order_to_shed_is_one_however_often_it_is_given() {
+        let inbox = Inbox::new();
+        (0..3).for_each(|_| inbox.ask_to_shed());
+        assert!(inbox.is_pending());
+        let mut shed = 0;
+        inbox.drain(|message| shed += usize::from(matches!(message, CoreMessage::Shed)));
+        inbox.drain(|_| shed += 100);
+        assert_eq!(shed, 1);
+        inbox.ask_to_shed();
+        inbox.drain(|_| shed += 1);
+        assert_eq!(shed, 2);
+    }
+
+    struct Unpark(std::thread::Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// The core sleeps until it is woken: a wake-up that is lost would leave it asleep.
+    #[test]
+    fn no_message_is_left_in_the_inbox_of_a_sleeping_core() {
+        const MESSAGES: u64 = 20_000;
+        let inbox = Inbox::new();
+        let acks = Acks::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+                let mut cx = Context::from_waker(&waker);
+                let mut seen = 0;
+                while seen < 2 * MESSAGES {
+                    let mut wait = pin!(inbox.wait());
+                    while wait.as_mut().poll(&mut cx).is_pending() {
+                        let before = std::time::Instant::now();
+                        std::thread::park_timeout(Duration::from_secs(60));
+                        assert!(before.elapsed() < Duration::from_secs(60), "woken by nobody");
+                    }
+                    inbox.drain(|_| seen += 1);
+                }
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for hash in 0..MESSAGES {
+                        // A full inbox would become one message.
+                        while inbox.queue.len() > INBOX_MESSAGES_MAX / 2 {
+                            std::thread::yield_now();
+                        }
+                        inbox.send(drop_of(hash), Some(acks.ack()));
+                    }
+                });
+            }
+        });
+        assert!(pin!(acks.all()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
     #[test]

@@ -14,17 +14,18 @@
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
-//! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
+//! | deliver | `deliver` (`coding`, `answer`) | the entry: 200, 206, 304, 416 | |
 //! | count, log | `record` | | |
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
 //! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
-//! `journal` knows what disappeared lately.
+//! `journal` knows what disappeared lately, `helper` does what would hold up a core.
 
 mod alone;
 mod answer;
 mod ask;
 mod body;
+pub mod coding;
 pub mod core;
 pub mod deliver;
 pub mod downstream;
@@ -38,6 +39,7 @@ pub mod flight;
 mod follow;
 pub mod gate;
 pub mod growing;
+pub mod helper;
 pub mod hit;
 pub mod hub;
 pub mod inbox;

@@ -1,14 +1,17 @@
 //! The settings as the request path wants them: parsed, indexed, joined. Built once at start.
 
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::base::Wall;
 use crate::cache;
 use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
 use crate::limit::TrustedProxies;
 use crate::proxy::keyring::Keyring;
-use crate::route::{ApiPrefix, PatternSet};
+use crate::route::{ApiPrefix, PatternSet, Strip};
 
 /// What every core reads on the way of a request. Immutable.
 pub struct Plan {
@@ -130,6 +133,34 @@ impl Plan {
     #[must_use]
     pub fn policy(&self, upstream: &Upstream, path: &[u8]) -> cache::Settings {
         cache::Settings { offline: self.offline.matches(path), ..upstream.policy }
+    }
+
+    /// Lengths of bodies that are worth to compress.
+    #[must_use]
+    pub const fn compressed_lengths(&self) -> RangeInclusive<u64> {
+        self.compression_bytes_min..=self.memory_object_bytes_max
+    }
+
+    /// How long what is stored under a key is of use to any route that could find it.
+    #[must_use]
+    pub fn keep_until(&self, key: &cache::Key, facts: &cache::Facts) -> Wall {
+        let Some(parts) = key.parts() else { return Wall::EPOCH };
+        let table = &self.settings.table;
+        let routes = table.as_slice().iter().filter(|it| it.upstream.0 == parts.upstream);
+        // The path as a request of this route would have it.
+        let routes = routes.filter(|route| {
+            let asked = match route.strip {
+                Strip::Keep => Cow::Borrowed(parts.path),
+                Strip::Prefix => Cow::Owned([route.prefix(), parts.path].concat()),
+            };
+            let found = table.resolve(&asked);
+            found.is_some_and(|it| it.route.prefix() == route.prefix())
+        });
+        let kept = routes.map(|it| {
+            let upstream = self.upstream(it.overrides);
+            facts.keep_until(&self.policy(upstream, parts.path))
+        });
+        kept.max().unwrap_or(Wall::EPOCH)
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Boxed throughout: every exchange has a place for this and few come here.
 
+use std::sync::Arc;
+
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::Counter;
@@ -22,7 +24,7 @@ use crate::proxy::request::Task;
 pub async fn stale(
     core: &Core,
     inquiry: &Inquiry,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     fault: Fault,
     client: &impl Downstream,
 ) -> Result<(), Reason> {

@@ -81,10 +81,7 @@ impl Search {
         }
         let unfit = self.unfit.as_ref().map(|it| &it.0);
         match core.shared.hub.join(key.hash(), key.bytes(), unfit, mono()) {
-            Join::Live(entry) => {
-                core.cells.inc(Counter::HubHits);
-                self.found(entry, client).await
-            }
+            Join::Live(entry) => self.found(entry, client).await,
             Join::Follow(flight) if core.plan().coalescing => {
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
                 self.follow(watcher, client).await
@@ -188,7 +185,7 @@ impl Search {
             self.index = Some(entry);
             return Round::Again;
         }
-        let answered = self.judge(&entry, Some(Counter::L1Hits), client).await;
+        let answered = self.judge(&entry, Some(Counter::HubHits), client).await;
         answered.unwrap_or(Round::Again)
     }
 
@@ -198,19 +195,22 @@ impl Search {
         if let Some(entry) = live.and_then(|it| self.unless_unfit(it)) {
             return self.found(entry, client).await;
         }
+        let ground = Ground::new(&self.core, None);
         if self.unfit.is_none()
             && let Some(entry) = self.second_tier(key).await
         {
-            return self.found_stored(entry, client).await;
+            return self.found_stored(entry, &ground, client).await;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
 
-    async fn found_stored(&mut self, entry: Arc<Entry>, client: &impl Downstream) -> Round {
-        let announced = &entry;
-        let key = entry.key();
-        let hub = &self.core.shared.hub;
-        let published = hub.announce(key.hash(), key.bytes(), announced, mono());
+    async fn found_stored(
+        &mut self,
+        entry: Arc<Entry>,
+        ground: &Ground,
+        client: &impl Downstream,
+    ) -> Round {
+        let published = fill::announce(&self.core, &self.inquiry, ground, &entry);
         self.core.show(&entry, published);
         if let Kind::VaryIndex(_) = entry.kind() {
             self.index = Some(entry);

@@ -209,6 +209,8 @@ impl Setup {
         };
         let span = door.accept_until(acceptor, self.orders.drain()).await;
         drained(&watch, span).await;
+        // A purge on a core that still drains must not wait for this one.
+        core.shared.inboxes[core.index].close();
         if let Some(access) = &core.access {
             access.flush();
         }

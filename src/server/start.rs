@@ -18,6 +18,8 @@ use crate::limit::Limiter;
 use crate::logs::{self, Target, Writer};
 use crate::metrics::CoreCells;
 use crate::net::{Errands, Resolver, listen, resolver, runtime, tls};
+use crate::proxy::coding::Encoder;
+use crate::proxy::helper::{CHORES_MAX, Helper};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
 use crate::proxy::origin::UpstreamState;
@@ -81,9 +83,14 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         .map_err(|error| StartError::Machine(format!("cannot start a thread: {error}")))?;
     let resolver = Resolver::start(settings_of_resolver)
         .map_err(|error| StartError::Machine(format!("cannot start the resolver: {error}")))?;
+    let seed = Seed::random();
+    let (helper, encoder) = helpers(cpus.len())
+        .map_err(|error| StartError::Machine(format!("cannot start a helper: {error}")))?;
     let shared = Shared {
-        seed: Seed::random(),
-        hub: Hub::new(),
+        hub: Hub::new(seed.clone()),
+        seed,
+        helper,
+        encoder,
         ledger: Arc::new(Ledger::new(settings.cache.memory_cache_max_bytes)),
         limiter: Limiter::default(),
         upstreams: UpstreamState::all(&settings),
@@ -149,7 +156,10 @@ impl Started {
             Backend::Postgres => Some("postgres".to_owned()),
         };
         let tiers: Vec<String> = [memory, disk].into_iter().flatten().collect();
-        if tiers.is_empty() { "none".to_owned() } else { tiers.join(" + ") }
+        let fault = self.shared.store.as_ref().and_then(|it| it.stats().unavailable());
+        let state =
+            fault.map_or_else(String::new, |it| format!("; unavailable now: {}", it.as_str()));
+        if tiers.is_empty() { "none".to_owned() } else { tiers.join(" + ") + &state }
     }
 
     /// The protections, for people.
@@ -330,7 +340,14 @@ fn open_store(
         }
     };
     let opened = StoreHandle::open_with(&settings, Some(Box::new(on_remote)));
-    opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
+    opened.map(Some).map_err(|error| match error {
+        store::StartError::Dsn { .. } => StartError::Config(error.to_string()),
+        store::StartError::Thread { .. } => StartError::Machine(error.to_string()),
+    })
+}
+
+fn helpers(cores: usize) -> std::io::Result<(Helper, Encoder)> {
+    Ok((Helper::start("helper", 1, CHORES_MAX)?, Encoder::start(cores)?))
 }
 
 /// A name server that does not answer must not hold up the start for longer.

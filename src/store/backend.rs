@@ -1,7 +1,7 @@
 //! What a backend must do. One object reads and one writes, in different threads.
 //!
 //! Every call blocks, is bounded in work, and may fail with a [`Fault`]; the threads decide what a
-//! failure means. `tests/store.rs` holds all backends to the same behaviour.
+//! failure means. `tests/store.rs` and `tests/store_lasting.rs` hold all backends to the same.
 
 use std::sync::Arc;
 
@@ -12,6 +12,10 @@ use crate::store::stats::Usage;
 
 /// Rows of one transaction. Larger groups gain nothing and block for tens of ms (FINDINGS.md).
 pub(crate) const GROUP_ROWS_MAX: usize = 100;
+
+/// Bytes of rows that one read returns, but for a single row that is larger: what a batch of
+/// look-ups of large bodies may take at a time.
+pub(crate) const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Makes readers and writers; shared by all storage threads.
 pub(crate) trait Backend: Send + Sync {
@@ -33,7 +37,8 @@ pub(crate) trait Backend: Send + Sync {
 
 /// Reads rows.
 pub(crate) trait Reader: Send {
-    /// The rows of these digests, in their order, all as of one instant.
+    /// The rows of the first of these digests, in their order, all as of one instant: of at least
+    /// one, and of fewer than asked for when together they exceed [`READ_BYTES_MAX`].
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault>;
     /// Called about once a second while there is nothing to read: checks the connection, and may
     /// close an idle one.
@@ -47,9 +52,10 @@ pub(crate) trait Writer: Send {
     /// Stores at most [`GROUP_ROWS_MAX`] rows of different digests. On a fault, some may have been
     /// stored.
     fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault>;
-    /// Does a bounded part of a purge; to be called until there is no more. A removal of all rows
-    /// is whole and durable after the first call, before which a crash leaves them as they were.
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault>;
+    /// Does a bounded part of these purges, in one transaction that is durable when this returns;
+    /// to be called until there is no more. One that selects everything comes alone, and is whole
+    /// after the first call, before which a crash leaves the rows as they were.
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault>;
     /// Removes a bounded number of the rows whose `keep_until` is not after `now`.
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault>;
     /// Called several times a second: reclaims space, notices what happened outside.
@@ -66,6 +72,15 @@ pub(crate) enum Written {
     /// None is: another instance purged meanwhile. [`Writer::upkeep`] tells what, and the rows
     /// that survive it may be put again.
     Behind,
+}
+
+/// The outcome of one bounded part of some purges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Purged {
+    /// Rows concerned by this part, of each purge that it came to.
+    pub(crate) rows: Vec<u64>,
+    /// Whether there is more to do.
+    pub(crate) more: bool,
 }
 
 /// The outcome of one bounded part of a longer work.

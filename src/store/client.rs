@@ -111,7 +111,7 @@ impl Client {
     /// The answer waits for the backend, without limit if that hangs: callers give it a deadline.
     ///
     /// A purge that fails is not forgotten: its rows stay hidden and it is tried again until it
-    /// succeeds or the process ends.
+    /// succeeds or the process ends. One that finds the queue full becomes a purge of everything.
     ///
     /// # Errors
     /// Why it is not done yet.
@@ -120,7 +120,12 @@ impl Client {
         if purge == Purge::CLEAR {
             ends.shared.epoch.fetch_add(1, Ordering::AcqRel);
         }
-        self.done(ends, |reply| Control::Purge { purge, reply }).await
+        let done = self.done(ends, |reply| Control::Purge { purge, reply });
+        let result = done.await;
+        if result == Err(Unavailable::QueueFull) {
+            ends.shared.lose_purge();
+        }
+        result
     }
 
     /// Removes every row: [`Client::purge`] of [`Purge::CLEAR`]. Durable when answered.

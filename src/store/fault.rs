@@ -1,7 +1,6 @@
 //! What can go wrong, as reasons.
 
 use std::fmt;
-use std::path::PathBuf;
 
 /// Why the store could not answer. Never fails a client's request: the caller goes on as if the
 /// row were absent.
@@ -135,22 +134,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Why the store must not be started. Everything that time may heal (database down, file locked,
-/// disk full) is not here: the daemon starts without its store and comes back by itself.
+/// Why the store must not be started. What is wrong with a database or a file is not here, at the
+/// start as little as later: the daemon serves without its second tier, says so, and comes back by
+/// itself.
 #[derive(Debug)]
 pub enum StartError {
-    /// The file is a SQLite database of another program; it is left as it is.
-    Foreign {
-        /// The configured path.
-        path: PathBuf,
-    },
-    /// The folder or the file cannot be created or written.
-    Unwritable {
-        /// The configured path.
-        path: PathBuf,
-        /// What the system said.
-        detail: String,
-    },
     /// The connection string cannot be understood, or asks for what is not supported.
     Dsn {
         /// What is wrong, without the string itself.
@@ -166,14 +154,6 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign { path } => write!(
-                f,
-                "cache.path: {} is another program's database; give another path",
-                path.display()
-            ),
-            Self::Unwritable { path, detail } => {
-                write!(f, "cache.path: cannot write {}: {detail}", path.display())
-            }
             Self::Dsn { detail } => write!(f, "cache.postgres_dsn: {detail}"),
             Self::Thread { detail } => write!(f, "cannot start the storage thread: {detail}"),
         }

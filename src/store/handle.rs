@@ -78,7 +78,7 @@ impl StoreHandle {
                 return Ok(Self { inner });
             }
             settings::Backend::Memory => Arc::new(Memory::default()),
-            settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))?),
+            settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))),
             settings::Backend::Postgres => Arc::new(Postgres::open(settings, Arc::clone(&shared))?),
         };
         Self::start(settings, shared, backend, on_remote)
@@ -134,6 +134,12 @@ impl StoreHandle {
             Inner::Absent(stats) => stats,
             Inner::Present(ends) => &ends.shared.stats,
         }
+    }
+
+    /// Commands that wait for the storage thread, at this moment.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        self.ends().map_or(0, |it| it.data.len() + it.control.len())
     }
 
     /// Refuses new commands, writes what is queued, ends the threads. Blocks until then or for

@@ -79,6 +79,11 @@ impl Reply {
         Self { mailbox: Some(mailbox), token }
     }
 
+    /// Nobody waits.
+    pub(crate) const fn nobody() -> Self {
+        Self { mailbox: None, token: 0 }
+    }
+
     /// Takes the duty back: nothing is sent. For a command that could not be queued.
     pub(crate) fn forget(mut self) {
         self.mailbox = None;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::Wall;
-use crate::store::backend::{Backend, Reader, Step, Upkeep, Writer, Written};
+use crate::store::backend::{Backend, Purged, Reader, Step, Upkeep, Writer, Written};
 use crate::store::fault::Fault;
 use crate::store::row::{Digest, Effect, Purge, Row};
 use crate::store::stats::Usage;
@@ -48,18 +48,22 @@ impl Writer for Memory {
         Ok(Written::All)
     }
 
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
         let mut stored = self.lock();
-        let mut rows = 0;
-        stored.retain(|digest, row| {
-            if !purge.selects(digest, &row.path) {
-                return true;
-            }
-            rows += 1;
-            row.expired_at.get_or_insert(now);
-            purge.effect == Effect::Expire
-        });
-        Ok(Step { rows, more: false })
+        let mut done = Purged::default();
+        for purge in purges {
+            let mut rows = 0;
+            stored.retain(|digest, row| {
+                if !purge.selects(digest, &row.path) {
+                    return true;
+                }
+                rows += 1;
+                row.expired_at.get_or_insert(now);
+                purge.effect == Effect::Expire
+            });
+            done.rows.push(rows);
+        }
+        Ok(done)
     }
 
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {

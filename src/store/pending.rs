@@ -11,15 +11,14 @@ use hashbrown::HashMap;
 
 use crate::base::Wall;
 use crate::store::row::{Digest, Effect, Purge, Row};
-use crate::store::shared::{Epoch, Ticket};
+use crate::store::shared::Epoch;
 
 /// Rows and purges on their way to the backend.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     rows: HashMap<Digest, Queued>,
-    /// Every put that is not finished, replaced or purged ones too: their tickets count until the
-    /// writer is done with them.
-    puts: VecDeque<(u64, Digest, Ticket)>,
+    /// Every put that is not finished, replaced or purged ones too.
+    puts: VecDeque<(u64, Digest)>,
     masks: Masks,
 }
 
@@ -53,16 +52,23 @@ struct Queued {
 
 impl Pending {
     /// A put was handed to the writer under this number.
-    pub(crate) fn on_put(&mut self, row: Arc<Row>, epoch: Epoch, seq: u64, ticket: Ticket) {
+    pub(crate) fn on_put(&mut self, row: Arc<Row>, epoch: Epoch, seq: u64) {
         let digest = row.digest;
         self.rows.insert(digest, Queued { row, epoch, seq });
-        self.puts.push_back((seq, digest, ticket));
+        self.puts.push_back((seq, digest));
     }
 
     /// A purge was handed to the writer under this number.
     pub(crate) fn on_purge(&mut self, purge: Purge, seq: u64, now: Wall) {
         self.apply(&purge, u64::MAX, now);
-        Arc::make_mut(&mut self.masks.0).push_back((seq, purge, now));
+        let masks = Arc::make_mut(&mut self.masks.0);
+        if masks.len() >= MASKS_MAX {
+            // Too much is hidden, not too little, until the writer has caught up.
+            masks.clear();
+            masks.push_back((seq, Purge::CLEAR, now));
+        } else {
+            masks.push_back((seq, purge, now));
+        }
     }
 
     /// Another instance purged; puts up to this number came before.
@@ -72,7 +78,7 @@ impl Pending {
 
     /// The writer finished everything up to this number.
     pub(crate) fn on_written(&mut self, upto: u64) {
-        while let Some((seq, digest, _)) = self.puts.front() {
+        while let Some((seq, digest)) = self.puts.front() {
             if *seq > upto {
                 break;
             }
@@ -112,32 +118,26 @@ impl Pending {
     }
 }
 
+/// Queued purges that each look-up is compared with; past it they become one of everything.
+const MASKS_MAX: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::row::Selection;
-    use crate::store::settings::Settings;
-    use crate::store::shared::Shared;
 
     const NOW: Wall = Wall::from_secs(9);
 
+    #[derive(Default)]
     struct Bench {
-        shared: Arc<Shared>,
         pending: Pending,
         seq: u64,
     }
 
     impl Bench {
-        fn new() -> Self {
-            let shared = Arc::new(Shared::new(&Settings::default()));
-            Self { shared, pending: Pending::default(), seq: 0 }
-        }
-
         fn put(&mut self, name: u8, path: &str) -> u64 {
-            let row = row(name, path);
-            let ticket = self.shared.admit(&row).unwrap();
             self.seq += 1;
-            self.pending.on_put(Arc::new(row), Epoch(0), self.seq, ticket);
+            self.pending.on_put(Arc::new(row(name, path)), Epoch(0), self.seq);
             self.seq
         }
 
@@ -151,8 +151,8 @@ mod tests {
             self.pending.row(&[name; 16], Epoch(0)).is_some()
         }
 
-        fn tickets(&self) -> u64 {
-            self.shared.stats.put_queue_rows.load(std::sync::atomic::Ordering::Relaxed)
+        fn queued(&self) -> usize {
+            self.pending.puts.len()
         }
     }
 
@@ -170,20 +170,20 @@ mod tests {
 
     #[test]
     fn a_row_is_found_until_it_is_written() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::default();
         let first = bench.put(1, "/a");
         let second = bench.put(1, "/a");
         bench.pending.on_written(first);
         assert!(bench.has(1), "the second put of the row is still queued");
-        assert_eq!(bench.tickets(), 1);
+        assert_eq!(bench.queued(), 1);
         bench.pending.on_written(second);
         assert!(!bench.has(1));
-        assert_eq!(bench.tickets(), 0);
+        assert_eq!(bench.queued(), 0);
     }
 
     #[test]
     fn a_purge_hides_older_rows_and_spares_newer_ones() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::default();
         bench.put(1, "/a/1");
         let purge = bench.purge(Selection::Prefix("/a".into()), Effect::Remove);
         assert!(!bench.has(1));
@@ -193,12 +193,12 @@ mod tests {
         assert!(bench.has(1));
         bench.pending.on_written(purge);
         assert!(bench.pending.masks().apply(row(2, "/a/2")).is_some());
-        assert_eq!(bench.tickets(), 1);
+        assert_eq!(bench.queued(), 1);
     }
 
     #[test]
     fn an_expiry_marks_queued_and_stored_rows() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::default();
         bench.put(1, "/a");
         bench.purge(Selection::All, Effect::Expire);
         let queued = bench.pending.row(&[1; 16], Epoch(0)).unwrap();
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_remote_purge_spares_what_was_put_after_it() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::default();
         let before = bench.put(1, "/a");
         bench.put(2, "/a");
         bench.pending.on_remote_purge(&Purge::CLEAR, before, NOW);
@@ -217,8 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn too_many_purges_hide_everything_until_the_last_is_done() {
+        let mut bench = Bench::default();
+        let mut last = 0;
+        for number in 0..=MASKS_MAX {
+            assert!(bench.pending.masks().apply(row(2, "/b")).is_some(), "{number}");
+            last = bench.purge(Selection::Path(format!("/{number}").into()), Effect::Remove);
+        }
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
+        bench.put(2, "/b");
+        assert!(bench.has(2), "put after them");
+        bench.pending.on_written(last - 1);
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
+        bench.pending.on_written(last);
+        assert!(bench.pending.masks().apply(row(2, "/b")).is_some());
+    }
+
+    #[test]
     fn rows_of_an_earlier_epoch_are_not_found() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::default();
         bench.put(1, "/a");
         assert!(bench.pending.row(&[1; 16], Epoch(1)).is_none());
     }

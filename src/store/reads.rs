@@ -56,9 +56,18 @@ impl Reads {
         match self {
             Self::Inline(asker) => {
                 let digests: Vec<Digest> = asked.iter().map(|(digest, _)| *digest).collect();
-                let rows = asker.ask(&digests);
-                let masked = asked.drain(..).map(|(_, reply)| (reply, masks.clone()));
-                respond(&asker.shared, rows, masked, burst);
+                let mut waiting = asked.drain(..).map(|(_, reply)| (reply, masks.clone()));
+                let mut rest = digests.as_slice();
+                while !rest.is_empty() {
+                    let rows = asker.ask(rest);
+                    let answered = rows.as_ref().map_or(rest.len(), Vec::len);
+                    respond(&asker.shared, rows, waiting.by_ref().take(answered), burst);
+                    rest = rest.get(answered..).unwrap_or_default();
+                    if !rest.is_empty() {
+                        // What is large is handed over before more is read.
+                        drop(std::mem::take(burst));
+                    }
+                }
             }
             Self::Pool(pool) => pool.pass_on(asked, masks, burst),
         }
@@ -114,9 +123,17 @@ impl Asker {
     fn ask(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
         let started = Instant::now();
         let rows = self.call(|reader| reader.read(digests));
-        self.shared.stats.on_call(Op::Get, digests.len(), started.elapsed(), &rows);
-        debug_assert!(rows.as_ref().is_ok_and(|it| it.len() == digests.len()) || rows.is_err());
-        rows
+        let stats = &self.shared.stats;
+        let answered = rows.as_ref().map_or(0, Vec::len);
+        stats.on_call(Op::Get, answered, started.elapsed(), rows.is_err());
+        stats.on_state(Op::Get, rows.as_ref().err());
+        debug_assert!(rows.as_ref().is_ok_and(|it| it.len() <= digests.len()) || rows.is_err());
+        match rows {
+            Ok(rows) if rows.is_empty() => {
+                Err(Fault::new(Unavailable::Bug, "a read that does not go on"))
+            }
+            other => other,
+        }
     }
 
     /// Opens early, and while reads fail tries them also when nobody asks.
@@ -309,11 +326,17 @@ impl Worker {
             // Another reader has reached it in the meantime.
             self.asker.reader.forgive();
         }
-        *self.desk.lock() = Some(InHand { since: Instant::now(), waiting });
-        let rows = self.asker.ask(digests);
-        self.note();
-        let waiting = self.desk.lock().take().map(|it| it.waiting).unwrap_or_default();
-        respond(&shared, rows, waiting.into_iter(), &mut Burst::default());
+        let (mut waiting, mut rest) = (waiting, digests);
+        // Empty before its time when it was answered over this reader's head.
+        while !waiting.is_empty() {
+            *self.desk.lock() = Some(InHand { since: Instant::now(), waiting });
+            let rows = self.asker.ask(rest);
+            self.note();
+            waiting = self.desk.lock().take().map(|it| it.waiting).unwrap_or_default();
+            let answered = rows.as_ref().map_or(rest.len(), Vec::len).min(waiting.len());
+            respond(&shared, rows, waiting.drain(..answered), &mut Burst::default());
+            rest = rest.get(answered..).unwrap_or_default();
+        }
     }
 
     /// Looks after the connection, which may take as long as connecting takes.

@@ -70,6 +70,33 @@ pub enum Selection {
     Prefix(Arc<str>),
     /// Rows of these digests.
     Digests(Arc<[Digest]>),
+    /// Rows that one of these selects: one order, where several would be as many commits.
+    AnyOf(Arc<[Selection]>),
+}
+
+impl Selection {
+    /// Whether it selects a row. Costs one comparison, or one for each listed digest.
+    #[must_use]
+    pub fn selects(&self, digest: &Digest, path: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Path(it) => **it == *path,
+            Self::Prefix(it) => path.starts_with(&**it),
+            Self::Digests(it) => it.contains(digest),
+            Self::AnyOf(parts) => parts.iter().any(|it| it.selects(digest, path)),
+        }
+    }
+
+    /// Whether it selects every row there can be.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefix(prefix) => prefix.is_empty(),
+            Self::AnyOf(parts) => parts.iter().any(Self::is_everything),
+            Self::Path(_) | Self::Digests(_) => false,
+        }
+    }
 }
 
 /// What a purge does to the rows it selects.
@@ -94,15 +121,10 @@ impl Purge {
     /// The purge that empties the store.
     pub const CLEAR: Self = Self { selection: Selection::All, effect: Effect::Remove };
 
-    /// Whether this purge selects a row. Costs one comparison, or one for each listed digest.
+    /// Whether this purge selects a row; see [`Selection::selects`].
     #[must_use]
     pub fn selects(&self, digest: &Digest, path: &str) -> bool {
-        match &self.selection {
-            Selection::All => true,
-            Selection::Path(it) => **it == *path,
-            Selection::Prefix(it) => path.starts_with(&**it),
-            Selection::Digests(it) => it.contains(digest),
-        }
+        self.selection.selects(digest, path)
     }
 }
 
@@ -144,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn everything_has_several_names() {
+        for (selection, everything) in [
+            (Selection::All, true),
+            (Selection::Prefix("".into()), true),
+            (Selection::Prefix("/".into()), false),
+            (Selection::AnyOf([Selection::Path("".into()), Selection::All].into()), true),
+            (Selection::AnyOf([Selection::Path("".into())].into()), false),
+        ] {
+            assert_eq!(selection.is_everything(), everything, "{selection:?}");
+        }
+    }
+
+    #[test]
     fn selection_compares_bytes() {
         let purge = |selection| Purge { selection, effect: Effect::Remove };
         let digest = [1; 16];
@@ -155,6 +190,9 @@ mod tests {
             (Selection::Prefix("/x".into()), "/X", false),
             (Selection::Digests([digest].into()), "/any", true),
             (Selection::Digests([[2; 16]].into()), "/any", false),
+            (Selection::AnyOf([Selection::Path("/x".into())].into()), "/x", true),
+            (Selection::AnyOf([Selection::Path("/x".into())].into()), "/y", false),
+            (Selection::AnyOf([].into()), "/x", false),
         ] {
             assert_eq!(purge(selection.clone()).selects(&digest, path), selected, "{selection:?}");
         }

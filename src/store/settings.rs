@@ -49,6 +49,9 @@ pub struct Settings {
     pub conn_max_idle_time: Duration,
     /// SQLite's size on disk, in bytes, kept by removing the oldest rows; 0: no limit. Default 0.
     pub max_disk_bytes: u64,
+    /// SQLite: pages of 8 KiB that the file may have, as a full disk would have it; 0: no limit.
+    /// Default 0. Not in the configuration: a quota for tests.
+    pub pages_max: u32,
     /// Look-ups and puts that may be waiting, each. Past it they are shed. Default 4096.
     pub queue_depth: usize,
     /// Bytes of rows that may be waiting to be written. Past it puts are shed. Default 64 MiB.
@@ -70,6 +73,7 @@ impl Default for Settings {
             conn_max_lifetime: Duration::from_secs(300),
             conn_max_idle_time: Duration::from_secs(60),
             max_disk_bytes: 0,
+            pages_max: 0,
             queue_depth: 4096,
             queue_bytes_max: 64 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),

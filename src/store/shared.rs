@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// Clears so far.
     pub(crate) epoch: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// A purge could not be queued: everything is purged in its place.
+    purge_lost: AtomicBool,
     /// Sequence number of the last operation handed to the writer, and of the last one that it
     /// finished (written or given up).
     pub(crate) issued: AtomicU64,
@@ -68,6 +70,7 @@ impl Shared {
             queue_bytes_max: settings.queue_bytes_max,
             epoch: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            purge_lost: AtomicBool::new(false),
             issued: AtomicU64::new(0),
             written: AtomicU64::new(0),
             remote: SegQueue::new(),
@@ -80,6 +83,17 @@ impl Shared {
 
     pub(crate) fn closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Notes a purge that could not be queued: too much is forgotten in its place, not too little.
+    pub(crate) fn lose_purge(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.purge_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether a purge was lost since the last time.
+    pub(crate) fn take_lost_purge(&self) -> bool {
+        self.purge_lost.load(Ordering::Relaxed) && self.purge_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Admits a row to the write queue, or says why not.
@@ -98,7 +112,8 @@ impl Shared {
     }
 }
 
-/// A row's place in the write queue, given back when dropped.
+/// A row's place in the write queue, given back when dropped: by the writer, when the row is
+/// written or given up.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
@@ -112,11 +127,11 @@ impl Drop for Ticket {
     }
 }
 
-/// What the storage thread hands to the writer, in order. The channel has no bound of its own:
-/// puts are bounded by their tickets, the rest by [`CONTROL_DEPTH`] and the slots of the clients.
+/// What the storage thread hands to the writer, in order. The channel has no bound of its own: puts
+/// are bounded by their tickets, orders by the slots of the clients that wait for their answers.
 #[derive(Debug)]
 pub(crate) enum WriteOp {
-    Put { row: Arc<Row>, epoch: Epoch, seq: u64 },
+    Put { row: Arc<Row>, epoch: Epoch, seq: u64, ticket: Ticket },
     Purge { purge: Purge, seq: u64, reply: Reply },
     Sweep { now: Wall, reply: Reply },
     Usage { reply: Reply },

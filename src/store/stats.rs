@@ -12,9 +12,9 @@ pub enum Op {
     Get,
     /// A group of puts, one transaction.
     Put,
-    /// A purge, however many transactions it took.
+    /// Purges that stood one behind the other, or a part of one that takes several transactions.
     Purge,
-    /// One bounded batch of removals by the janitor or for the size limit.
+    /// One bounded batch of the janitor's removals.
     Sweep,
 }
 
@@ -39,7 +39,7 @@ impl Op {
 pub struct OpStats {
     /// Times the backend was called.
     pub calls: AtomicU64,
-    /// Look-ups, rows or purges in these calls; over `calls`, the mean batch size.
+    /// Look-ups, rows or purges that these calls did; over `calls`, the mean batch size.
     pub items: AtomicU64,
     /// Time spent in these calls, in nanoseconds.
     pub nanos: AtomicU64,
@@ -53,8 +53,6 @@ pub struct StoreStats {
     started: Instant,
     /// By [`Op`], in the order of [`Op::ALL`].
     pub ops: [OpStats; 4],
-    /// Gauge: commands that wait for the storage thread.
-    pub queue_depth: AtomicU64,
     /// Gauge: rows taken and not yet written or dropped.
     pub put_queue_rows: AtomicU64,
     /// Gauge: bytes of these rows.
@@ -79,6 +77,8 @@ pub struct StoreStats {
     pub rows_evicted: AtomicU64,
     /// Rows that failed their checksum; each was a miss.
     pub rows_damaged: AtomicU64,
+    /// Files of another format emptied.
+    pub files_emptied: AtomicU64,
     /// Files found damaged and moved aside.
     pub files_moved_aside: AtomicU64,
     /// Times the backend was opened again after a fault.
@@ -104,7 +104,6 @@ impl StoreStats {
         Self {
             started: Instant::now(),
             ops: Default::default(),
-            queue_depth: zero(),
             put_queue_rows: zero(),
             put_queue_bytes: zero(),
             gets_shed: zero(),
@@ -117,6 +116,7 @@ impl StoreStats {
             rows_swept: zero(),
             rows_evicted: zero(),
             rows_damaged: zero(),
+            files_emptied: zero(),
             files_moved_aside: zero(),
             reopened: zero(),
             panics: zero(),
@@ -171,16 +171,13 @@ impl StoreStats {
         self.heartbeat.store(millis(self.started.elapsed()), Ordering::Relaxed);
     }
 
-    /// Counts one call and turns a changed state into one log line.
-    pub(crate) fn on_call<T>(&self, op: Op, items: usize, took: Duration, res: &Result<T, Fault>) {
+    /// Counts one call.
+    pub(crate) fn on_call(&self, op: Op, items: usize, took: Duration, failed: bool) {
         let stats = self.op(op);
         stats.calls.fetch_add(1, Ordering::Relaxed);
         stats.items.fetch_add(u64::try_from(items).unwrap_or(0), Ordering::Relaxed);
         stats.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        if res.is_err() {
-            stats.errors.fetch_add(1, Ordering::Relaxed);
-        }
-        self.on_state(op, res.as_ref().err());
+        stats.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
     /// Notes whether reads (`Op::Get`) or writes (the others) work, and logs the change.

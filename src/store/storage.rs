@@ -20,7 +20,7 @@ use crate::store::fault::Unavailable;
 use crate::store::mailbox::{Answer, Burst, Reply};
 use crate::store::pending::Pending;
 use crate::store::reads::Reads;
-use crate::store::row::{Digest, Row};
+use crate::store::row::{Digest, Purge, Row};
 use crate::store::shared::{Command, Control, Shared, WriteOp};
 
 /// Commands taken from the queue before look-ups are answered: bounds the wait of the first.
@@ -57,6 +57,7 @@ impl Storage {
         self.reads.idle();
         loop {
             self.shared.stats.beat();
+            self.make_up_for_lost_purge();
             let (first, control) = match self.wait() {
                 Woken::Data(command) => (Some(command), None),
                 Woken::Control(control) => (None, Some(control)),
@@ -89,8 +90,6 @@ impl Storage {
     /// Takes what is queued at this moment, at most `limit` commands, and answers its look-ups.
     fn batch(&mut self, first: Option<Command>, limit: usize) {
         let queued = self.data.len();
-        let depth = u64::try_from(queued).unwrap_or(0);
-        self.shared.stats.queue_depth.store(depth, Ordering::Relaxed);
         self.catch_up();
         let mut burst = Burst::default();
         let mut asked = Vec::new();
@@ -142,8 +141,8 @@ impl Storage {
                     return;
                 }
                 let seq = self.issue();
-                self.pending.on_put(Arc::clone(&row), epoch, seq, ticket);
-                self.outgoing.push(WriteOp::Put { row, epoch, seq });
+                self.pending.on_put(Arc::clone(&row), epoch, seq);
+                self.outgoing.push(WriteOp::Put { row, epoch, seq, ticket });
             }
         }
     }
@@ -164,12 +163,19 @@ impl Storage {
         self.hand_on();
     }
 
+    fn make_up_for_lost_purge(&mut self) {
+        if self.shared.take_lost_purge() {
+            tracing::warn!("more purges than can wait: everything stored is purged");
+            self.batch(None, usize::MAX);
+            self.order(Control::Purge { purge: Purge::CLEAR, reply: Reply::nobody() });
+        }
+    }
+
     fn issue(&self) -> u64 {
         self.shared.issued.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     fn on_idle(&mut self) {
-        self.shared.stats.queue_depth.store(0, Ordering::Relaxed);
         self.catch_up();
         self.reads.idle();
     }

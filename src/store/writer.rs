@@ -1,6 +1,7 @@
 //! The writer thread: group commits, purges, the janitor's sweeps and upkeep.
 //!
-//! A group is what is queued, at most 100 rows and 8 MiB, in one transaction. Sweeps go step by
+//! A group is what is queued or comes within 10 ms, at most 100 rows and 8 MiB, in one transaction;
+//! purges that stand one behind the other are one too. Sweeps go step by
 //! step between groups. A purge that fails is *owed*: nothing is written past it until it is done,
 //! so that no row that it should have removed can come back, and the storage thread goes on hiding
 //! what it selects.
@@ -20,11 +21,16 @@ use crate::store::fault::{Fault, Unavailable};
 use crate::store::mailbox::{Answer, Reply};
 use crate::store::retry::Lazy;
 use crate::store::row::{Purge, Row};
-use crate::store::shared::{Epoch, OnRemotePurge, Shared, WriteOp};
+use crate::store::shared::{Epoch, OnRemotePurge, Shared, Ticket, WriteOp};
 use crate::store::stats::{Op, Usage};
 
 /// Bytes after which a group is closed: a larger one blocks the file for longer and saves nothing.
 const GROUP_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How long a group waits for more rows, which are found meanwhile as queued ones are. A commit
+/// writes a page for each index that it touches: at 1,000 puts a second this makes it a third.
+const LINGER: Duration = Duration::from_millis(10);
+/// Purges in one commit.
+const GROUP_PURGES_MAX: usize = 64;
 /// How often upkeep runs: bounds the delay of purges of other instances.
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
 /// How often the gauges of rows and bytes are refreshed.
@@ -63,6 +69,34 @@ struct Sweep {
 struct Put {
     row: Arc<Row>,
     seq: u64,
+    /// Until it is written or given up.
+    _ticket: Ticket,
+}
+
+/// A group in the making.
+#[derive(Default)]
+struct Group {
+    puts: Vec<Put>,
+    bytes: u64,
+}
+
+/// A purge and who waits for it.
+struct Order {
+    purge: Purge,
+    seq: u64,
+    reply: Reply,
+}
+
+impl Order {
+    /// Whether both may be done in one call.
+    fn goes_with(&self, other: &Self) -> bool {
+        let alone = |it: &Purge| it.selection.is_everything();
+        self.purge.effect == other.purge.effect && !alone(&self.purge) && !alone(&other.purge)
+    }
+
+    fn into_op(self) -> WriteOp {
+        WriteOp::Purge { purge: self.purge, seq: self.seq, reply: self.reply }
+    }
 }
 
 impl WriterThread {
@@ -123,14 +157,15 @@ impl WriterThread {
 
     fn on_op(&mut self, op: WriteOp) {
         match op {
-            WriteOp::Put { row, epoch, seq } => {
-                let mut group = Vec::new();
-                let mut bytes = 0;
-                self.add(&mut group, &mut bytes, row, epoch, seq);
-                self.fill(&mut group, &mut bytes);
-                self.put(group);
+            WriteOp::Put { row, epoch, seq, ticket } => {
+                let mut group = Group::default();
+                self.add(&mut group, Put { row, seq, _ticket: ticket }, epoch);
+                self.fill(&mut group);
+                self.put(group.puts);
             }
-            WriteOp::Purge { purge, seq, reply } => self.purge(purge, seq, reply),
+            WriteOp::Purge { purge, seq, reply } => {
+                self.purge_with_followers(Order { purge, seq, reply });
+            }
             WriteOp::Sweep { now, reply } => self.sweeps.push_back(Sweep { now, reply, rows: 0 }),
             WriteOp::Usage { reply } => match self.usage() {
                 Ok(usage) => reply.send(Answer::Usage(usage)),
@@ -143,12 +178,14 @@ impl WriterThread {
         }
     }
 
-    /// Completes a group with what is in the channel, up to the next other operation.
-    fn fill(&mut self, group: &mut Vec<Put>, bytes: &mut u64) {
-        while group.len() < GROUP_ROWS_MAX && *bytes < GROUP_BYTES_MAX {
-            match self.ops.try_recv() {
-                Ok(WriteOp::Put { row, epoch, seq }) => {
-                    self.add(group, bytes, row, epoch, seq);
+    /// Completes a group with what is in the channel or comes soon, up to the next other operation.
+    fn fill(&mut self, group: &mut Group) {
+        let until = Instant::now() + LINGER;
+        while group.puts.len() < GROUP_ROWS_MAX && group.bytes < GROUP_BYTES_MAX {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.ops.recv_timeout(left) {
+                Ok(WriteOp::Put { row, epoch, seq, ticket }) => {
+                    self.add(group, Put { row, seq, _ticket: ticket }, epoch);
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -159,21 +196,14 @@ impl WriterThread {
         }
     }
 
-    fn add(
-        &mut self,
-        group: &mut Vec<Put>,
-        bytes: &mut u64,
-        row: Arc<Row>,
-        epoch: Epoch,
-        seq: u64,
-    ) {
-        self.finished = seq;
-        if epoch < self.shared.epoch() || self.is_masked(&row, seq) {
+    fn add(&mut self, group: &mut Group, put: Put, epoch: Epoch) {
+        self.finished = put.seq;
+        if epoch < self.shared.epoch() || self.is_masked(&put.row, put.seq) {
             self.shared.stats.puts_overtaken.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        *bytes += row.size_bytes();
-        group.push(Put { row, seq });
+        group.bytes += put.row.size_bytes();
+        group.puts.push(put);
     }
 
     fn is_masked(&self, row: &Row, seq: u64) -> bool {
@@ -190,7 +220,11 @@ impl WriterThread {
                 return;
             }
             let rows: Vec<Arc<Row>> = group.iter().map(|it| Arc::clone(&it.row)).collect();
-            match self.call(Op::Put, rows.len(), |writer| writer.put(&rows)) {
+            let put = self.counted(Op::Put, |writer| {
+                let written = writer.put(&rows)?;
+                Ok((written, if written == Written::All { rows.len() } else { 0 }))
+            });
+            match put {
                 Ok(Written::All) => return,
                 Ok(Written::Behind) => {
                     self.upkeep();
@@ -210,34 +244,64 @@ impl WriterThread {
         self.shared.stats.puts_failed.fetch_add(rows, Ordering::Relaxed);
     }
 
-    fn purge(&mut self, purge: Purge, seq: u64, reply: Reply) {
-        self.finished = seq;
-        let done = if self.owed.is_empty() { self.purge_all_steps(&purge) } else { self.unpaid() };
+    /// Collects the purges that follow at once: one commit, which has to reach the disk, for all.
+    fn purge_with_followers(&mut self, first: Order) {
+        let mut orders = vec![first];
+        while orders.len() < GROUP_PURGES_MAX && self.next.is_none() {
+            match self.ops.try_recv() {
+                Ok(WriteOp::Purge { purge, seq, reply }) => {
+                    let order = Order { purge, seq, reply };
+                    if orders.first().is_some_and(|it| order.goes_with(it)) {
+                        orders.push(order);
+                    } else {
+                        self.next = Some(order.into_op());
+                    }
+                }
+                Ok(other) => self.next = Some(other),
+                Err(_) => break,
+            }
+        }
+        self.purge(orders);
+    }
+
+    fn purge(&mut self, orders: Vec<Order>) {
+        self.finished = orders.last().map_or(self.finished, |it| it.seq);
+        let purges: Vec<Purge> = orders.iter().map(|it| it.purge.clone()).collect();
+        let done = if self.owed.is_empty() { self.purge_all_steps(&purges) } else { self.unpaid() };
         match done {
             Ok(rows) => {
                 self.publish();
-                reply.send(Answer::Done(rows));
+                for (order, rows) in orders.into_iter().zip(rows) {
+                    order.reply.send(Answer::Done(rows));
+                }
             }
             Err(fault) => {
-                self.owe(purge, seq);
-                reply.send(Answer::Unavailable(fault.reason));
+                for Order { purge, seq, reply } in orders {
+                    self.owe(purge, seq);
+                    reply.send(Answer::Unavailable(fault.reason));
+                }
             }
         }
     }
 
-    fn purge_all_steps(&mut self, purge: &Purge) -> Result<u64, Fault> {
+    /// Rows concerned, by purge.
+    fn purge_all_steps(&mut self, purges: &[Purge]) -> Result<Vec<u64>, Fault> {
         let now = clock::wall();
-        let mut rows = 0;
+        let mut rows = vec![0; purges.len()];
+        let mut steps = 0;
         loop {
-            let step = self.call(Op::Purge, 1, |writer| writer.purge(purge, now))?;
-            rows += step.rows;
-            if !step.more {
+            // Each purge counts once, with the first step.
+            let items = if steps == 0 { purges.len() } else { 0 };
+            let purged = self.counted(Op::Purge, |it| Ok((it.purge(purges, now)?, items)))?;
+            rows.iter_mut().zip(purged.rows).for_each(|(sum, part)| *sum += part);
+            if !purged.more {
                 return Ok(rows);
             }
+            steps += 1;
         }
     }
 
-    fn unpaid(&self) -> Result<u64, Fault> {
+    fn unpaid(&self) -> Result<Vec<u64>, Fault> {
         let reason = self.shared.stats.writes_unavailable();
         let reason = reason.unwrap_or(Unavailable::Starting);
         Err(Fault::new(reason, "earlier purges are still owed"))
@@ -257,7 +321,7 @@ impl WriterThread {
     fn pay(&mut self) {
         while let Some((_, purge)) = self.owed.front() {
             let purge = purge.clone();
-            if self.purge_all_steps(&purge).is_err() {
+            if self.purge_all_steps(&[purge]).is_err() {
                 return;
             }
             self.owed.pop_front();
@@ -296,17 +360,17 @@ impl WriterThread {
     }
 
     fn sweep_step(&mut self, now: Wall) -> Result<Step, Fault> {
-        let step = self.call(Op::Sweep, 1, |writer| writer.sweep(now))?;
+        let step = self.counted(Op::Sweep, |writer| {
+            let step = writer.sweep(now)?;
+            Ok((step, usize::try_from(step.rows).unwrap_or(usize::MAX)))
+        })?;
         self.shared.stats.rows_swept.fetch_add(step.rows, Ordering::Relaxed);
         Ok(step)
     }
 
     fn upkeep(&mut self) {
         self.upkeep_due = Instant::now() + UPKEEP_EVERY;
-        let backend = &self.backend;
-        let stats = &self.shared.stats;
-        let result = self.writer.call(stats, || backend.writer(), |writer| writer.upkeep());
-        stats.on_state(Op::Sweep, result.as_ref().err());
+        let result = self.call(|writer| writer.upkeep());
         let Upkeep { more, remote } = result.unwrap_or_default();
         self.more_upkeep = more;
         self.on_remote(remote);
@@ -330,24 +394,31 @@ impl WriterThread {
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {
-        let usage = self.call(Op::Sweep, 0, |writer| writer.usage())?;
+        let usage = self.call(|writer| writer.usage())?;
         self.shared.stats.rows.store(usage.rows, Ordering::Relaxed);
         self.shared.stats.bytes.store(usage.bytes, Ordering::Relaxed);
         Ok(usage)
     }
 
-    fn call<T>(
+    /// Calls the backend, and notes whether it works.
+    fn call<T>(&mut self, f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>) -> Result<T, Fault> {
+        let (backend, stats) = (&self.backend, &self.shared.stats);
+        let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
+        stats.on_state(Op::Put, result.as_ref().err());
+        result
+    }
+
+    /// Calls the backend, and counts the call with its time and the items that `f` tells.
+    fn counted<T>(
         &mut self,
         op: Op,
-        items: usize,
-        f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>,
+        f: impl FnOnce(&mut dyn Writer) -> Result<(T, usize), Fault>,
     ) -> Result<T, Fault> {
         let started = Instant::now();
-        let backend = &self.backend;
-        let stats = &self.shared.stats;
-        let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
-        stats.on_call(op, items, started.elapsed(), &result);
-        result
+        let result = self.call(f);
+        let items = result.as_ref().map_or(0, |it| it.1);
+        self.shared.stats.on_call(op, items, started.elapsed(), result.is_err());
+        result.map(|it| it.0)
     }
 }
 

@@ -108,6 +108,14 @@ impl Client {
         Reader { from: &mut self.stream, buf: &mut self.buf }.response(method)
     }
 
+    /// Whether nothing has come yet that was not taken.
+    pub fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.buf.is_empty() && peeked.is_err_and(|it| it.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads until at least `bytes` are here, whatever they are, and leaves them here.
     #[track_caller]
     pub fn await_bytes(&mut self, bytes: usize) -> &[u8] {

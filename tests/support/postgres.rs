@@ -150,6 +150,11 @@ impl Cluster {
         }
     }
 
+    /// The port on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where the server's files are.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")

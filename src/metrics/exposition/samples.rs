@@ -136,6 +136,7 @@ pub(super) fn stored(metric: Stored, store: &StoreExtras, sink: Put<'_, '_, '_>)
             sink.put(&["damaged"], count(store.rows_damaged))
         }
         Stored::Repairs => {
+            sink.put(&["emptied"], count(store.files_emptied))?;
             sink.put(&["moved_aside"], count(store.files_moved_aside))?;
             sink.put(&["reopened"], count(store.reopened))
         }

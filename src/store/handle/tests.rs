@@ -10,10 +10,10 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::*;
 use crate::base::Wall;
-use crate::store::backend::{Reader, Step, Upkeep, Writer, Written};
+use crate::store::backend::{Purged, Reader, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Dropped, Fault, Unavailable};
 use crate::store::row::{Digest, Purge, Row, Selection};
-use crate::store::stats::Usage;
+use crate::store::stats::{Op, Usage};
 use crate::store::{Effect, GetOutcome};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +30,8 @@ struct Script {
     write_gate: Gate,
     blocks: bool,
     groups: Mutex<Vec<usize>>,
+    /// Purges in each call.
+    purges: Mutex<Vec<usize>>,
     opened: AtomicU64,
 }
 
@@ -103,10 +105,14 @@ impl Writer for Fake {
         Ok(Written::All)
     }
 
-    fn purge(&mut self, purge: &Purge, _now: Wall) -> Result<Step, Fault> {
+    fn purge(&mut self, purges: &[Purge], _now: Wall) -> Result<Purged, Fault> {
         self.write()?;
-        self.0.rows.lock().unwrap().retain(|digest, row| !purge.selects(digest, &row.path));
-        Ok(Step { rows: 0, more: false })
+        self.0.purges.lock().unwrap().push(purges.len());
+        let mut rows = self.0.rows.lock().unwrap();
+        for purge in purges {
+            rows.retain(|digest, row| !purge.selects(digest, &row.path));
+        }
+        Ok(Purged { rows: vec![0; purges.len()], more: false })
     }
 
     fn sweep(&mut self, _now: Wall) -> Result<Step, Fault> {
@@ -334,6 +340,61 @@ fn a_purge_that_failed_hides_its_rows_and_is_done_later() {
     assert!(matches!(desk.get(1), GetOutcome::Hit(_)));
 }
 
+fn purge_of(name: u32) -> Purge {
+    let selection = Selection::Path(format!("/{name}").into());
+    Purge { selection, effect: Effect::Remove }
+}
+
+#[test]
+fn purges_that_stand_one_behind_the_other_are_one_commit() {
+    let desk = Desk::new(&Settings::default(), false);
+    desk.script.write_gate.shut();
+    desk.put(1).unwrap();
+    let purges = (0..20).map(|name| desk.client.purge(purge_of(name)));
+    let mut purges: Vec<_> = purges.map(Box::pin).collect();
+    let mut cx = Context::from_waker(Waker::noop());
+    for purge in &mut purges {
+        assert!(purge.as_mut().poll(&mut cx).is_pending());
+    }
+    eventually("all is queued", || desk.handle.queue_depth() == 0);
+    desk.script.write_gate.open();
+    desk.wait(async {
+        for purge in purges {
+            assert_eq!(purge.await, Ok(0));
+        }
+    });
+    assert_eq!(*desk.script.purges.lock().unwrap(), [20]);
+    assert!(matches!(desk.get(1), GetOutcome::Miss));
+}
+
+#[test]
+fn a_purge_that_finds_no_room_becomes_one_of_everything() {
+    let desk = Desk::new(&Settings::default(), false);
+    desk.put(250).unwrap();
+    desk.wait(desk.client.flush()).unwrap();
+    desk.script.read_gate.shut();
+    let held = desk.client.get([1; 16]);
+    eventually("the thread is held up", || desk.handle.queue_depth() == 0);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut refused = 0;
+    let mut waiting = Vec::new();
+    for name in 1000..2000 {
+        let mut purge = Box::pin(desk.client.purge(purge_of(name)));
+        match purge.as_mut().poll(&mut cx) {
+            Poll::Ready(result) => {
+                assert_eq!(result, Err(Unavailable::QueueFull));
+                refused += 1;
+            }
+            Poll::Pending => waiting.push(purge),
+        }
+    }
+    assert!(refused > 0);
+    desk.script.read_gate.open();
+    drop(held);
+    eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
+    assert!(matches!(desk.get(250), GetOutcome::Miss));
+}
+
 #[test]
 fn many_owed_purges_become_one_of_everything() {
     let desk = Desk::new(&Settings::default(), false);
@@ -347,6 +408,36 @@ fn many_owed_purges_become_one_of_everything() {
     }
     desk.script.write_fails.store(false, Ordering::SeqCst);
     eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
+}
+
+#[test]
+fn counters_tell_calls_and_what_they_did() {
+    let desk = Desk::new(&Settings::default(), false);
+    let counts = |op| {
+        let stats = desk.handle.stats().op(op);
+        [&stats.calls, &stats.items, &stats.errors].map(|it| it.load(Ordering::Relaxed))
+    };
+    desk.script.write_gate.shut();
+    desk.put(0).unwrap();
+    eventually("the writer is held up", || desk.handle.queue_depth() == 0);
+    (1..6).for_each(|name| desk.put(name).unwrap());
+    desk.script.write_gate.open();
+    desk.wait(desk.client.flush()).unwrap();
+    assert_eq!(counts(Op::Put)[1..], [6, 0]);
+    assert!(counts(Op::Put)[0] <= 2, "{:?}", counts(Op::Put));
+    assert!(matches!(desk.get(1), GetOutcome::Hit(_)) && matches!(desk.get(99), GetOutcome::Miss));
+    assert_eq!(counts(Op::Get), [2, 2, 0]);
+    assert_eq!((desk.count(|it| &it.hits), desk.count(|it| &it.misses)), (1, 1));
+    desk.wait(desk.client.purge(purge_of(1))).unwrap();
+    assert_eq!(counts(Op::Purge), [1, 1, 0]);
+    desk.script.write_fails.store(true, Ordering::SeqCst);
+    desk.put(7).unwrap();
+    desk.wait(desk.client.flush()).unwrap();
+    assert_eq!((counts(Op::Put)[1..].to_vec(), desk.count(|it| &it.puts_failed)), (vec![6, 1], 1));
+    assert!(desk.wait(desk.client.sweep(Wall::FOREVER)).is_err());
+    assert_eq!(counts(Op::Sweep), [1, 0, 1]);
+    assert!(desk.handle.stats().op(Op::Put).nanos.load(Ordering::Relaxed) > 0);
+    desk.script.write_fails.store(false, Ordering::SeqCst);
 }
 
 #[test]

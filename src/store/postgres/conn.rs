@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postgres::error::SqlState;
-use postgres::{Client, Config};
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::dsn::Dsn;
 use crate::store::fault::{Fault, StartError, Unavailable};
-use crate::store::postgres::dsn::Dsn;
 use crate::store::postgres::tls;
+use crate::store::postgres::wire::Wire;
 use crate::store::settings::Settings;
 use crate::store::shared::Shared;
 
@@ -17,6 +18,7 @@ use crate::store::shared::Shared;
 pub(crate) struct Link {
     config: Config,
     tls: MakeRustlsConnect,
+    connect_timeout: Duration,
     statement_timeout: Duration,
     pub(crate) max_idle_conns: usize,
     pub(crate) max_lifetime: Duration,
@@ -69,17 +71,18 @@ const SCHEMA: &str = "
 
 impl Link {
     pub(crate) fn new(settings: &Settings, shared: Arc<Shared>) -> Result<Self, StartError> {
-        let dsn = Dsn::parse(&settings.dsn)?;
+        let dsn = Dsn::parse(&settings.dsn).map_err(|detail| StartError::Dsn { detail })?;
         let tls = tls::connector(&dsn)?;
         let mut config = dsn.config;
         config.ssl_mode(dsn.mode);
         if config.get_application_name().is_none() {
             config.application_name("apiproxyd");
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(settings.connect_timeout);
-        }
-        // A peer that has vanished is noticed by these; one that hangs, by the pool.
+        // The driver's own covers the connection, ours what follows on it too.
+        let connect_timeout = config.get_connect_timeout().copied();
+        let connect_timeout = connect_timeout.unwrap_or(settings.connect_timeout);
+        config.connect_timeout(connect_timeout);
+        // A peer that has vanished is noticed by these too, while nobody waits.
         config.tcp_user_timeout(settings.statement_timeout * 2);
         config.keepalives_idle(Duration::from_secs(5));
         config.keepalives_interval(Duration::from_secs(1));
@@ -87,6 +90,7 @@ impl Link {
         Ok(Self {
             config,
             tls,
+            connect_timeout,
             statement_timeout: settings.statement_timeout,
             max_idle_conns: settings.max_idle_conns,
             max_lifetime: settings.conn_max_lifetime,
@@ -97,25 +101,25 @@ impl Link {
 
     /// Connects and sets the session's time-outs.
     pub(crate) fn connect(&self) -> Result<Session, Fault> {
-        let mut client = self.config.connect(self.tls.clone()).map_err(fault)?;
+        // A little more than the server's own limit, which gives the better reason.
+        let span = self.statement_timeout + self.statement_timeout / 4;
+        let mut wire = Wire::connect(&self.config, self.tls.clone(), self.connect_timeout, span)?;
         let millis = self.statement_timeout.as_millis().max(1);
         // Every statement here has its index; a plan made while the table was small must not
         // scan it when it has grown. Compiling such short statements costs more than it saves.
-        client
-            .batch_execute(&format!(
-                "SET statement_timeout = {millis}; SET lock_timeout = {millis};
-                 SET idle_in_transaction_session_timeout = {millis};
-                 SET enable_seqscan = off; SET jit = off"
-            ))
-            .map_err(fault)?;
+        wire.batch_execute(&format!(
+            "SET statement_timeout = {millis}; SET lock_timeout = {millis};
+             SET idle_in_transaction_session_timeout = {millis};
+             SET enable_seqscan = off; SET jit = off"
+        ))?;
         let now = Instant::now();
-        Ok(Session { client, opened: now, used: now })
+        Ok(Session { wire, opened: now, used: now })
     }
 }
 
 /// An open connection.
 pub(crate) struct Session {
-    pub(crate) client: Client,
+    pub(crate) wire: Wire,
     opened: Instant,
     /// When it last did something.
     used: Instant,
@@ -128,7 +132,7 @@ impl Session {
     /// Whether it may be used once more: neither too old nor dead. Costs a round trip after idling.
     pub(crate) fn is_fit(&mut self, link: &Link) -> bool {
         let doubtful = self.used.elapsed() > TRUST;
-        if self.is_too_old(link) || self.client.is_closed() || (doubtful && !self.answers(link)) {
+        if self.is_too_old(link) || self.wire.is_closed() || (doubtful && !self.answers()) {
             return false;
         }
         self.used = Instant::now();
@@ -136,8 +140,8 @@ impl Session {
     }
 
     /// Whether the server answers in time. Does not count as use.
-    pub(crate) fn answers(&mut self, link: &Link) -> bool {
-        self.client.is_valid(link.statement_timeout).is_ok()
+    pub(crate) fn answers(&mut self) -> bool {
+        self.wire.batch_execute("").is_ok()
     }
 
     pub(crate) fn is_too_old(&self, link: &Link) -> bool {
@@ -153,22 +157,21 @@ impl Session {
         let there = "SELECT count(*) FROM unnest(ARRAY['apiproxyd_entries_v1',
             'apiproxyd_purges_v1', 'apiproxyd_state_v1', 'apiproxyd_ids_v1']) AS t(name)
             WHERE to_regclass(name) IS NOT NULL";
-        let there: i64 = self.client.query_one(there, &[]).map_err(fault)?.get(0);
+        let there: i64 = self.wire.query_one(there, &[])?.get(0);
         if there == 4 {
             return Ok(());
         }
-        let mut tx = self.client.transaction().map_err(fault)?;
         // Several instances may start at once, and IF NOT EXISTS alone races.
-        tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).map_err(fault)?;
-        tx.batch_execute(SCHEMA).map_err(fault)?;
-        tx.commit().map_err(fault)?;
+        self.wire.batch_execute(&format!(
+            "BEGIN; SELECT pg_advisory_xact_lock({LOCK_SCHEMA}); {SCHEMA}; COMMIT"
+        ))?;
         tracing::info!("tables made in the cache database");
         Ok(())
     }
 }
 
 /// What an error of the driver means for the store.
-pub(crate) fn fault(err: postgres::Error) -> Fault {
+pub(crate) fn fault(err: tokio_postgres::Error) -> Fault {
     let detail = match err.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
         None => match std::error::Error::source(&err) {
@@ -179,7 +182,7 @@ pub(crate) fn fault(err: postgres::Error) -> Fault {
     Fault::new(reason(&err), detail)
 }
 
-fn reason(err: &postgres::Error) -> Unavailable {
+fn reason(err: &tokio_postgres::Error) -> Unavailable {
     let Some(code) = err.code() else {
         // Not from the server: the connection, or a type that the schema should not have.
         return Unavailable::Disconnected;

@@ -14,9 +14,10 @@
 //! that instances of two versions can share a database while they are being replaced.
 
 mod conn;
-mod dsn;
+mod purge;
 mod reader;
 mod tls;
+mod wire;
 mod writer;
 
 use std::sync::Arc;

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use postgres::Statement;
+use tokio_postgres::Statement;
 
 use crate::base::Wall;
 use crate::store::backend::Reader;
 use crate::store::fault::{Fault, Unavailable};
-use crate::store::postgres::conn::{Link, Session, fault};
+use crate::store::postgres::conn::{Link, Session};
 use crate::store::row::{Digest, Row, checksum};
 
 /// Reads rows; connects when needed, closes when idle.
@@ -21,11 +21,15 @@ pub(crate) struct PgReader {
     open: Option<(Session, Statement)>,
 }
 
+/// Bodies above `$2` bytes are left out: their length is known without reading them, and a batch of
+/// them would take memory without limit.
 const FIND: &str = "SELECT e.digest, e.stored_at, e.keep_until,
         coalesce(e.expired_at, CASE WHEN e.id <= s.expired_id THEN s.expired_at END),
-        e.checksum, e.path, e.meta, e.body
+        e.checksum, e.path, e.meta, CASE WHEN octet_length(e.body) <= $2 THEN e.body END
     FROM apiproxyd_state_v1 s, apiproxyd_entries_v1 e
     WHERE e.digest = ANY($1) AND e.id > s.cleared_id";
+/// A batch of so many look-ups of such bodies takes at most 32 MiB.
+const BATCH_BODY_BYTES_MAX: i32 = 256 * 1024;
 
 impl PgReader {
     pub(crate) fn open(link: &Arc<Link>, index: usize) -> Result<Self, Fault> {
@@ -40,22 +44,44 @@ impl PgReader {
         if !fit {
             self.open = None;
             let mut session = self.link.connect()?;
-            let find = session.client.prepare(FIND).map_err(fault)?;
+            let find = session.wire.prepare(FIND)?;
             self.open = Some((session, find));
         }
         let missing = || Fault::new(Unavailable::Bug, "a connection that is not there");
         self.open.as_mut().ok_or_else(missing)
     }
 
-    fn query(&mut self, digests: &[Digest]) -> Result<HashMap<Digest, Row>, Fault> {
+    /// What is found, without bodies that are longer than that.
+    fn query(
+        &mut self,
+        digests: &[Digest],
+        body_bytes_max: i32,
+    ) -> Result<HashMap<Digest, Found>, Fault> {
+        let reused = self.open.is_some();
+        match self.try_query(digests, body_bytes_max) {
+            // A connection that had died unnoticed: a new one may well work, and reading twice
+            // harms nobody.
+            Err(Fault { reason: Unavailable::Disconnected, .. }) if reused => {
+                self.open = None;
+                self.try_query(digests, body_bytes_max)
+            }
+            other => other,
+        }
+    }
+
+    fn try_query(
+        &mut self,
+        digests: &[Digest],
+        body_bytes_max: i32,
+    ) -> Result<HashMap<Digest, Found>, Fault> {
         let (session, find) = self.ready()?;
         let wanted: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
-        let rows = session.client.query(&*find, &[&wanted]).map_err(fault)?;
+        let rows = session.wire.query_prepared(find, &[&wanted, &body_bytes_max])?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             match decoded(row) {
-                Some(row) => {
-                    found.insert(row.digest, row);
+                Some((digest, it)) => {
+                    found.insert(digest, it);
                 }
                 None => {
                     self.link.shared.stats.rows_damaged.fetch_add(1, Ordering::Relaxed);
@@ -66,16 +92,25 @@ impl PgReader {
     }
 }
 
-fn decoded(row: &postgres::Row) -> Option<Row> {
+/// A row that was found.
+enum Found {
+    Whole(Row),
+    /// Its body was left out.
+    Large,
+}
+
+fn decoded(row: &tokio_postgres::Row) -> Option<(Digest, Found)> {
     let digest: Digest = row.try_get::<_, &[u8]>(0).ok()?.try_into().ok()?;
     let path: &[u8] = row.try_get(5).ok()?;
     let meta: &[u8] = row.try_get(6).ok()?;
-    let body: &[u8] = row.try_get(7).ok()?;
+    let Some(body) = row.try_get::<_, Option<&[u8]>>(7).ok()? else {
+        return Some((digest, Found::Large));
+    };
     let sum: i64 = row.try_get(4).ok()?;
     if sum != i64::from(checksum(&digest, path, meta, body)) {
         return None;
     }
-    Some(Row {
+    let row = Row {
         digest,
         path: std::str::from_utf8(path).ok()?.into(),
         meta: Bytes::copy_from_slice(meta),
@@ -83,23 +118,31 @@ fn decoded(row: &postgres::Row) -> Option<Row> {
         stored_at: from_sql(row.try_get(1).ok()?),
         keep_until: from_sql(row.try_get(2).ok()?),
         expired_at: row.try_get::<_, Option<i64>>(3).ok()?.map(from_sql),
-    })
+    };
+    Some((digest, Found::Whole(row)))
 }
 
 impl Reader for PgReader {
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
-        let reused = self.open.is_some();
-        let found = match self.query(digests) {
-            // A connection that had died unnoticed: a new one may well work, and reading twice
-            // harms nobody.
-            Err(Fault { reason: Unavailable::Disconnected, .. }) if reused => {
-                self.open = None;
-                self.query(digests)?
+        let found = self.query(digests, BATCH_BODY_BYTES_MAX)?;
+        let mut rows = Vec::with_capacity(digests.len());
+        for digest in digests {
+            // Two cores may ask for the same row at once.
+            match found.get(digest) {
+                Some(Found::Whole(row)) => rows.push(Some(row.clone())),
+                None => rows.push(None),
+                // By itself, and next time: what is before it need not wait.
+                Some(Found::Large) if rows.is_empty() => {
+                    let found = self.query(&[*digest], i32::MAX)?.remove(digest);
+                    return Ok(vec![match found {
+                        Some(Found::Whole(row)) => Some(row),
+                        Some(Found::Large) | None => None,
+                    }]);
+                }
+                Some(Found::Large) => return Ok(rows),
             }
-            other => other?,
-        };
-        // Two cores may ask for the same row at once.
-        Ok(digests.iter().map(|digest| found.get(digest).cloned()).collect())
+        }
+        Ok(rows)
     }
 
     fn idle(&mut self) -> Result<(), Fault> {
@@ -109,7 +152,7 @@ impl Reader for PgReader {
                 self.open = None;
                 return Ok(());
             }
-            Some((session, _)) => session.answers(&self.link),
+            Some((session, _)) => !session.is_too_old(&self.link) && session.answers(),
             // Nobody misses it, unless it may bring the news that the server is back.
             None => self.link.shared.stats.reads_unavailable().is_none(),
         };

@@ -12,8 +12,8 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::dsn::{Dsn, Verify};
 use crate::store::fault::StartError;
-use crate::store::postgres::dsn::{Dsn, Verify};
 
 /// The connector for this connection string.
 ///

@@ -3,20 +3,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
-use postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{SimpleQueryMessage, Statement};
 
 use crate::base::Wall;
-use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::postgres::conn::{LOCK_PURGE, Link, Session, fault};
+use crate::store::postgres::purge::decoded;
 use crate::store::postgres::reader::to_sql;
-use crate::store::row::{Digest, Effect, Purge, Row, Selection, prefix_end};
+use crate::store::postgres::wire::Wire;
+use crate::store::row::{Purge, Row};
 use crate::store::stats::Usage;
 
 /// Rows removed or changed in one transaction: it holds the lock that all puts share.
-const STEP_ROWS: i64 = 1_000;
+pub(super) const STEP_ROWS: i64 = 1_000;
 /// The back-stop of `NOTIFY`.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 /// How often old purges are forgotten, and after how long. An instance that was away for longer
@@ -48,13 +49,13 @@ pub(crate) struct Known {
 /// Writes rows.
 pub(crate) struct PgWriter {
     link: Arc<Link>,
-    session: Session,
+    pub(super) session: Session,
     put: Statement,
     known: Arc<Mutex<Known>>,
     poll_due: Instant,
     prune_due: Instant,
     /// Whether rows that a clear has hidden may be left.
-    reclaim: bool,
+    pub(super) reclaim: bool,
 }
 
 impl PgWriter {
@@ -83,30 +84,34 @@ impl PgWriter {
         f: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let begin = format!("BEGIN; SELECT {lock}({LOCK_PURGE})");
-        let begun = self.session.client.batch_execute(&begin).map_err(fault);
+        let begun = self.session.wire.batch_execute(&begin);
         let result = begun.and_then(|()| f(self)).and_then(|it| {
-            self.session.client.batch_execute("COMMIT").map_err(fault)?;
+            self.session.wire.batch_execute("COMMIT")?;
             Ok(it)
         });
         if result.is_err() {
             // A connection that cannot even do this is of no use.
-            self.session.client.batch_execute("ROLLBACK").map_err(fault)?;
+            self.session.wire.batch_execute("ROLLBACK")?;
         }
         result
     }
 
-    fn execute(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<i64, Fault> {
-        let rows = self.session.client.execute(sql, params).map_err(fault)?;
+    pub(super) fn execute(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<i64, Fault> {
+        let rows = self.session.wire.execute(sql, params)?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
     fn number(&mut self, sql: &str) -> Result<i64, Fault> {
-        let row = self.session.client.query_one(sql, &[]).map_err(fault)?;
+        let row = self.session.wire.query_one(sql, &[])?;
         row.try_get(0).map_err(fault)
     }
 
     fn put_locked(&mut self, rows: &[&Row]) -> Result<Written, Fault> {
-        if last_purge(&mut self.session.client)? > self.known().seen.unwrap_or(0) {
+        if last_purge(&mut self.session.wire)? > self.known().seen.unwrap_or(0) {
             return Ok(Written::Behind);
         }
         let digests: Vec<&[u8]> = rows.iter().map(|it| it.digest.as_slice()).collect();
@@ -118,130 +123,13 @@ impl PgWriter {
         let bodies: Vec<&[u8]> = rows.iter().map(|it| &it.body[..]).collect();
         let params: [&(dyn ToSql + Sync); 7] =
             [&digests, &stored, &keep, &sums, &paths, &metas, &bodies];
-        self.session.client.execute(&self.put, &params).map_err(fault)?;
+        self.session.wire.execute_prepared(&self.put, &params)?;
         Ok(Written::All)
-    }
-
-    /// One step of a purge. The last step announces it, in the same transaction: whoever hears of
-    /// it finds no row that it should have removed.
-    fn purge_locked(&mut self, purge: &Purge, now: Wall) -> Result<(Step, Option<i64>), Fault> {
-        let rows = match &purge.selection {
-            Selection::All => return self.purge_all(purge, now),
-            Selection::Path(path) => {
-                let path = path.as_bytes();
-                self.purge_where(
-                    "substring(path, 1, 512) = substring($3::bytea, 1, 512)
-                    AND path = $3 AND octet_length($4::bytea) >= 0",
-                    purge.effect,
-                    now,
-                    path,
-                    b"",
-                )?
-            }
-            Selection::Prefix(prefix) => match prefix_end(prefix.as_bytes()) {
-                Some(end) => self.purge_where(
-                    "substring(path, 1, 512) >= substring($3::bytea, 1, 512)
-                    AND substring(path, 1, 512) <= $4::bytea AND path >= $3 AND path < $4",
-                    purge.effect,
-                    now,
-                    prefix.as_bytes(),
-                    &end,
-                )?,
-                None => return self.purge_all(purge, now),
-            },
-            Selection::Digests(digests) => {
-                let rows = self.purge_digests(digests, purge.effect, now)?;
-                let step = Step { rows: rows.unsigned_abs(), more: false };
-                return Ok((step, Some(self.announce(purge)?)));
-            }
-        };
-        let more = rows >= STEP_ROWS;
-        let seq = if more { None } else { Some(self.announce(purge)?) };
-        Ok((Step { rows: rows.unsigned_abs(), more }, seq))
-    }
-
-    fn purge_all(&mut self, purge: &Purge, now: Wall) -> Result<(Step, Option<i64>), Fault> {
-        let rows = self.count()?;
-        let now = to_sql(now);
-        match purge.effect {
-            // The next number: rows in flight wait for the lock and will have greater ones.
-            Effect::Remove => self.execute(
-                "UPDATE apiproxyd_state_v1 SET cleared_id = nextval('apiproxyd_ids_v1')",
-                &[],
-            )?,
-            Effect::Expire => self.execute(
-                "UPDATE apiproxyd_state_v1 SET expired_id = nextval('apiproxyd_ids_v1'),
-                 expired_at = $1",
-                &[&now],
-            )?,
-        };
-        self.reclaim |= purge.effect == Effect::Remove;
-        let step = Step { rows: rows.unsigned_abs(), more: false };
-        Ok((step, Some(self.announce(purge)?)))
-    }
-
-    fn purge_where(
-        &mut self,
-        which: &str,
-        effect: Effect,
-        now: Wall,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<i64, Fault> {
-        let now = to_sql(now);
-        let chosen = format!(
-            "digest IN (SELECT e.digest FROM apiproxyd_entries_v1 e, apiproxyd_state_v1 s
-             WHERE {which} AND e.id > s.cleared_id AND $1::bigint >= 0"
-        );
-        let sql = match effect {
-            Effect::Remove => format!("DELETE FROM apiproxyd_entries_v1 WHERE {chosen} LIMIT $2)"),
-            Effect::Expire => format!(
-                "UPDATE apiproxyd_entries_v1 SET expired_at = $1
-                 WHERE {chosen} AND e.id > s.expired_id AND e.expired_at IS NULL LIMIT $2)"
-            ),
-        };
-        self.execute(&sql, &[&now, &STEP_ROWS, &from, &to])
-    }
-
-    fn purge_digests(
-        &mut self,
-        digests: &[Digest],
-        effect: Effect,
-        now: Wall,
-    ) -> Result<i64, Fault> {
-        let digests: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
-        let now = to_sql(now);
-        let visible = "e.digest = ANY($1) AND e.id > s.cleared_id";
-        match effect {
-            Effect::Remove => {
-                let sql = format!(
-                    "DELETE FROM apiproxyd_entries_v1 e USING apiproxyd_state_v1 s WHERE {visible}"
-                );
-                self.execute(&sql, &[&digests])
-            }
-            Effect::Expire => {
-                let sql = format!(
-                    "UPDATE apiproxyd_entries_v1 e SET expired_at = $2 FROM apiproxyd_state_v1 s
-                     WHERE {visible} AND e.expired_at IS NULL"
-                );
-                self.execute(&sql, &[&digests, &now])
-            }
-        }
-    }
-
-    fn announce(&mut self, purge: &Purge) -> Result<i64, Fault> {
-        let (effect, selection, subject) = encoded(purge);
-        let insert = "INSERT INTO apiproxyd_purges_v1 (effect, selection, subject)
-            VALUES ($1, $2, $3) RETURNING seq";
-        let params: [&(dyn ToSql + Sync); 3] = [&effect, &selection, &subject];
-        let row = self.session.client.query_one(insert, &params).map_err(fault)?;
-        self.session.client.batch_execute("NOTIFY apiproxyd_purges_v1").map_err(fault)?;
-        row.try_get(0).map_err(fault)
     }
 
     /// Purges of other instances since the last time.
     fn news(&mut self) -> Result<Vec<Purge>, Fault> {
-        let last = last_purge(&mut self.session.client)?;
+        let last = last_purge(&mut self.session.wire)?;
         let Some(seen) = self.known().seen else {
             // Nothing was cached before the first connection: what came before is no news.
             self.known().seen = Some(last);
@@ -259,7 +147,7 @@ impl PgWriter {
         }
         let since = "SELECT seq, effect, selection, subject FROM apiproxyd_purges_v1
             WHERE seq > $1 AND seq <= $2 ORDER BY seq";
-        let rows = self.session.client.query(since, &[&seen, &last]).map_err(fault)?;
+        let rows = self.session.wire.query(since, &[&seen, &last])?;
         let mut purges = Vec::new();
         let mut known = self.known();
         for row in &rows {
@@ -274,17 +162,6 @@ impl PgWriter {
         known.seen = Some(last);
         known.own.retain(|it| *it > last);
         Ok(purges)
-    }
-
-    /// Whether a notification has come.
-    fn is_notified(&mut self) -> Result<bool, Fault> {
-        let mut notified = false;
-        let mut notifications = self.session.client.notifications();
-        let mut pending = notifications.iter();
-        while pending.next().map_err(fault)?.is_some() {
-            notified = true;
-        }
-        Ok(notified)
     }
 
     /// Removes rows that a clear has hidden. Whether there may be more. Of several instances each
@@ -317,7 +194,7 @@ impl PgWriter {
         self.execute(&sql, &[]).map(|_| ())
     }
 
-    fn count(&mut self) -> Result<i64, Fault> {
+    pub(super) fn count(&mut self) -> Result<i64, Fault> {
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 FROM apiproxyd_entries_v1
              WHERE id > (SELECT cleared_id FROM apiproxyd_state_v1) LIMIT {COUNT_MAX}) t"
@@ -335,15 +212,15 @@ impl PgWriter {
 fn connect(link: &Link) -> Result<(Session, Statement), Fault> {
     let mut session = link.connect()?;
     session.make_schema()?;
-    session.client.batch_execute("LISTEN apiproxyd_purges_v1").map_err(fault)?;
-    let put = session.client.prepare(PUT).map_err(fault)?;
+    session.wire.batch_execute("LISTEN apiproxyd_purges_v1")?;
+    let put = session.wire.prepare(PUT)?;
     Ok((session, put))
 }
 
 /// By the simple protocol, in one round trip; to be asked after the lock was taken.
-fn last_purge(client: &mut Client) -> Result<i64, Fault> {
+fn last_purge(wire: &mut Wire) -> Result<i64, Fault> {
     let sql = "SELECT coalesce(max(seq), 0) FROM apiproxyd_purges_v1";
-    let messages = client.simple_query(sql).map_err(fault)?;
+    let messages = wire.simple_query(sql)?;
     let text = messages.iter().find_map(|it| match it {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
@@ -365,11 +242,11 @@ impl Writer for PgWriter {
         Ok(written)
     }
 
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        let (step, seq) =
-            self.transaction("pg_advisory_xact_lock", |it| it.purge_locked(purge, now))?;
-        self.known().own.extend(seq);
-        Ok(step)
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        let (purged, seqs) =
+            self.transaction("pg_advisory_xact_lock", |it| it.purge_locked(purges, now))?;
+        self.known().own.extend(seqs);
+        Ok(purged)
     }
 
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
@@ -390,7 +267,7 @@ impl Writer for PgWriter {
             // Notifications may have been missed in between.
             self.poll_due = Instant::now();
         }
-        let notified = self.is_notified()?;
+        let notified = self.session.wire.is_notified();
         if !notified && !self.reclaim && Instant::now() < self.poll_due {
             return Ok(Upkeep::default());
         }
@@ -407,60 +284,5 @@ impl Writer for PgWriter {
         let bytes = "SELECT pg_total_relation_size('apiproxyd_entries_v1')";
         let bytes = self.number(bytes)?;
         Ok(Usage { rows: rows.unsigned_abs(), bytes: bytes.unsigned_abs() })
-    }
-}
-
-fn encoded(purge: &Purge) -> (i16, i16, Vec<u8>) {
-    let effect = match purge.effect {
-        Effect::Remove => 0,
-        Effect::Expire => 1,
-    };
-    let (selection, subject) = match &purge.selection {
-        Selection::All => (0, Vec::new()),
-        Selection::Path(path) => (1, path.as_bytes().to_vec()),
-        Selection::Prefix(prefix) => (2, prefix.as_bytes().to_vec()),
-        Selection::Digests(digests) => (3, digests.concat()),
-    };
-    (effect, selection, subject)
-}
-
-/// What this version does not understand concerns everything: too much is forgotten, not too
-/// little.
-fn decoded(effect: i16, selection: i16, subject: &[u8]) -> Purge {
-    let effect = if effect == 1 { Effect::Expire } else { Effect::Remove };
-    let text = std::str::from_utf8(subject);
-    let selection = match (selection, text) {
-        (1, Ok(path)) => Selection::Path(path.into()),
-        (2, Ok(prefix)) => Selection::Prefix(prefix.into()),
-        (3, _) => Selection::Digests(subject.as_chunks::<16>().0.into()),
-        _ => Selection::All,
-    };
-    Purge { selection, effect }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_purge_is_read_as_it_was_announced() {
-        for selection in [
-            Selection::All,
-            Selection::Path("/ä".into()),
-            Selection::Prefix("".into()),
-            Selection::Digests([[1; 16], [2; 16]].into()),
-        ] {
-            for effect in [Effect::Remove, Effect::Expire] {
-                let purge = Purge { selection: selection.clone(), effect };
-                let (effect, selection, subject) = encoded(&purge);
-                assert_eq!(decoded(effect, selection, &subject), purge);
-            }
-        }
-    }
-
-    #[test]
-    fn an_unknown_purge_concerns_everything() {
-        assert_eq!(decoded(9, 9, b"?"), Purge::CLEAR);
-        assert_eq!(decoded(0, 1, b"\xff"), Purge::CLEAR);
     }
 }

@@ -49,6 +49,8 @@ const SCHEMA: &str = "
 /// What an existing file turned out to be, where it is not simply ours.
 pub(crate) enum Owner {
     Ours,
+    /// Ours now; its tables of another format are gone.
+    Emptied,
     /// The daemon's predecessor, which kept its cache under the same default path.
     Predecessor,
     Foreign,
@@ -62,7 +64,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<(Connection, Owner), Fault> {
     // Until it is known whose file it is, leave its log alone.
     set_log(&conn, AtClose::LeaveLog)?;
     let owner = identify(&conn)?;
-    if matches!(owner, Owner::Ours) {
+    if matches!(owner, Owner::Ours | Owner::Emptied) {
         set_log(&conn, AtClose::WriteLogBack)?;
         configure(&conn, CACHE_KIB_WRITER)?;
     }
@@ -120,7 +122,7 @@ fn identify(conn: &Connection) -> Result<Owner, Fault> {
         (APPLICATION_ID, _) => {
             tracing::warn!(version, wanted = FORMAT, "cache file of another format: emptied");
             create(conn)?;
-            Ok(Owner::Ours)
+            Ok(Owner::Emptied)
         }
         (0, 0) => {
             create(conn)?;

@@ -1,23 +1,28 @@
 //! The SQLite backend: one file, one writing and one reading connection.
 //!
-//! What happens to the file, and what the store does:
+//! What happens to the file, and what the store does. Whatever it is, no client's request fails of
+//! it: look-ups miss, writes are dropped, both are counted. Each change of state is one line of the
+//! log; `apiproxyd_store_up` and `/health` tell the state.
 //!
-//! | state of the file | behaviour |
-//! |---|---|
-//! | absent | created, 0600, its folder 0700 |
-//! | of another format version | its tables are dropped and made anew |
-//! | of the predecessor (`cache_entries`) | moved aside to `.legacy-TIME`, a new one started |
-//! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one started |
-//! | another program's database | untouched; refused at start, unavailable later |
-//! | held by another process | unavailable until that process ends |
-//! | removed or replaced while running | noticed within a second, opened again |
-//! | disk full, I/O error | puts dropped, reads go on |
+//! | state of the file | behaviour | counted |
+//! |---|---|---|
+//! | absent | created, 0600, its folder 0700 | |
+//! | of another format version | its tables are dropped and made anew | `emptied` |
+//! | of the predecessor | moved aside to `.legacy-TIME`, a new one started | `moved_aside` |
+//! | damaged, or no SQLite file | moved aside to `.damaged-TIME`, a new one | `moved_aside` |
+//! | another program's database | untouched; unavailable (`foreign`) until it is gone | errors |
+//! | folder or file not writable | unavailable (`io`) until it is | errors |
+//! | held by another process | unavailable (`locked`) until that process ends | errors |
+//! | locked by another program | writes unavailable (`locked`), look-ups go on | errors |
+//! | removed or replaced while running | noticed within a second, opened again | `reopened` |
+//! | disk full | writes unavailable (`disk_full`), look-ups go on | errors |
 //!
 //! Rows carry growing ids: the oldest row has the least. A clear is one durable change of the
 //! `state` row (everything up to this id is gone); the space is reclaimed afterwards, step by step.
 
 mod conn;
 mod file;
+mod purge;
 mod reader;
 mod writer;
 
@@ -27,16 +32,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::backend::{Backend, Reader, Writer};
-use crate::store::fault::{Fault, StartError, Unavailable};
+use crate::store::fault::{Fault, Unavailable};
 use crate::store::settings::Settings;
 use crate::store::shared::Shared;
 use crate::store::sqlite::reader::SqliteReader;
 use crate::store::sqlite::writer::SqliteWriter;
+use crate::store::stats::Op;
 
 /// The backend. The writer owns the file: it creates, replaces and locks it.
 pub(crate) struct Sqlite {
     place: Arc<Place>,
-    /// Opened at start, so that a fault of the configuration shows at once.
+    /// Opened at start, so that a fault shows at once.
     first: Mutex<Option<SqliteWriter>>,
 }
 
@@ -44,6 +50,7 @@ pub(crate) struct Sqlite {
 pub(crate) struct Place {
     path: PathBuf,
     max_disk_bytes: u64,
+    pages_max: u32,
     shared: Arc<Shared>,
     /// Times that the writer opened a file here; zero: there is none yet. A reader of an earlier
     /// one must open again.
@@ -56,34 +63,20 @@ pub(crate) struct Place {
 }
 
 impl Sqlite {
-    /// Opens or creates the file.
-    ///
-    /// # Errors
-    /// When the file is another program's or cannot be written. What may heal is no error.
-    pub(crate) fn open(settings: &Settings, shared: Arc<Shared>) -> Result<Self, StartError> {
-        let path = settings.path.clone();
+    /// Opens or creates the file. What is wrong with it is told and tried again, as later.
+    pub(crate) fn open(settings: &Settings, shared: Arc<Shared>) -> Self {
         let place = Arc::new(Place {
-            path: path.clone(),
+            path: settings.path.clone(),
             max_disk_bytes: settings.max_disk_bytes,
+            pages_max: settings.pages_max,
             shared,
             generation: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             lock: Mutex::new(None),
         });
-        let first = match SqliteWriter::open(&place) {
-            Ok(writer) => Some(writer),
-            Err(Fault { reason: Unavailable::Foreign, .. }) => {
-                return Err(StartError::Foreign { path });
-            }
-            Err(Fault { reason: Unavailable::Io | Unavailable::Damaged, detail }) => {
-                return Err(StartError::Unwritable { path, detail });
-            }
-            Err(fault) => {
-                tracing::warn!(path = %path.display(), %fault, "cache file cannot be opened yet");
-                None
-            }
-        };
-        Ok(Self { place, first: Mutex::new(first) })
+        let first = SqliteWriter::open(&place);
+        place.shared.stats.on_state(Op::Put, first.as_ref().err());
+        Self { place, first: Mutex::new(first.ok()) }
     }
 }
 

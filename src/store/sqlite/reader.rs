@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use crate::base::Wall;
-use crate::store::backend::Reader;
+use crate::store::backend::{READ_BYTES_MAX, Reader};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::row::{Digest, Row, checksum};
 use crate::store::sqlite::Place;
@@ -36,7 +36,9 @@ impl SqliteReader {
     pub(crate) fn open(place: &Arc<Place>) -> Result<Self, Fault> {
         let generation = place.generation();
         if generation == 0 {
-            return Err(Fault::new(Unavailable::Starting, "the cache file is not open yet"));
+            // The writer knows why.
+            let reason = place.shared.stats.writes_unavailable().unwrap_or(Unavailable::Starting);
+            return Err(Fault::new(reason, "the cache file is not open yet"));
         }
         let conn = place.noting(generation, conn::open_reader(&place.path))?;
         Ok(Self { place: Arc::clone(place), conn, generation })
@@ -72,7 +74,16 @@ impl SqliteReader {
         });
         let state = state.map_err(fault)?;
         let mut find = self.conn.prepare_cached(FIND).map_err(fault)?;
-        digests.iter().map(|digest| self.find(&mut find, &state, digest)).collect()
+        let (mut rows, mut bytes) = (Vec::with_capacity(digests.len()), 0);
+        for digest in digests {
+            let row = self.find(&mut find, &state, digest)?;
+            bytes += row.as_ref().map_or(0, Row::size_bytes);
+            rows.push(row);
+            if bytes > READ_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(rows)
     }
 
     fn find(

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ToSql, params};
 
 use crate::base::Wall;
-use crate::store::backend::{Step, Upkeep, Writer, Written};
+use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Fault, Unavailable};
-use crate::store::row::{Digest, Effect, Purge, Row, Selection, prefix_end};
+use crate::store::row::{Purge, Row};
 use crate::store::sqlite::Place;
 use crate::store::sqlite::conn::{self, Owner, PAGE_BYTES, fault, pragma};
 use crate::store::sqlite::file::Files;
@@ -17,7 +17,7 @@ use crate::store::sqlite::reader::to_sql;
 use crate::store::stats::Usage;
 
 /// Rows removed or changed in one transaction: some milliseconds.
-const STEP_ROWS: u64 = 200;
+pub(super) const STEP_ROWS: u64 = 200;
 /// Pages given back to the file system in one transaction.
 const VACUUM_PAGES: u64 = 256;
 /// Free pages that are not worth giving back: new rows use them.
@@ -36,21 +36,21 @@ pub(crate) struct SqliteWriter {
     /// As last seen; the database itself as it was opened.
     files: Files,
     /// Ids up to this one are in use, or were.
-    last_id: i64,
-    cleared_id: i64,
-    expired_id: i64,
+    pub(super) last_id: i64,
+    pub(super) cleared_id: i64,
+    pub(super) expired_id: i64,
     /// Rows in the table, and how many of them a clear has hidden. At opening the latter counts
     /// as none; reclaiming sets both right.
-    rows: u64,
-    rows_dead: u64,
+    pub(super) rows: u64,
+    pub(super) rows_dead: u64,
     /// Whether rows that a clear has hidden may be left.
-    reclaim: bool,
+    pub(super) reclaim: bool,
     /// Size limit, log excluded, and bytes of one transaction under it.
     pages_max: Option<u64>,
     group_bytes_max: u64,
     look_due: Instant,
-    /// The last write failed for want of room: upkeep tries again.
-    full: bool,
+    /// Why the last write failed, where only another write can tell that it is over: upkeep tries.
+    blocked: Option<Fault>,
 }
 
 impl SqliteWriter {
@@ -77,8 +77,14 @@ impl SqliteWriter {
             place.prepare()?;
             (conn, owner) = conn::open_writer(&place.path)?;
         }
-        if !matches!(owner, Owner::Ours) {
-            return Err(Fault::new(Unavailable::Foreign, "another program's database"));
+        match owner {
+            Owner::Ours => {}
+            Owner::Emptied => {
+                place.shared.stats.files_emptied.fetch_add(1, Ordering::Relaxed);
+            }
+            Owner::Predecessor | Owner::Foreign => {
+                return Err(Fault::new(Unavailable::Foreign, "another program's database"));
+            }
         }
         let log_bytes = match place.max_disk_bytes {
             0 => LOG_BYTES_MAX,
@@ -87,6 +93,9 @@ impl SqliteWriter {
         let log_pages = (log_bytes / PAGE_BYTES).max(8);
         conn.pragma_update(None, "wal_autocheckpoint", log_pages.cast_signed()).map_err(fault)?;
         conn.pragma_update(None, "journal_size_limit", log_bytes.cast_signed()).map_err(fault)?;
+        if place.pages_max > 0 {
+            conn.pragma_update(None, "max_page_count", place.pages_max).map_err(fault)?;
+        }
         let (cleared_id, expired_id, greatest) = conn
             .query_row(
                 "SELECT cleared_id, expired_id, (SELECT coalesce(max(id), 0) FROM entries)
@@ -110,14 +119,14 @@ impl SqliteWriter {
             pages_max: (limit > 0).then(|| (limit - limit / 4) / PAGE_BYTES),
             group_bytes_max: log_bytes,
             look_due: Instant::now(),
-            full: false,
+            blocked: None,
             place: Arc::clone(place),
             conn,
         })
     }
 
     /// Runs `f` in a transaction; on a fault nothing of it stays.
-    fn transaction<T>(
+    pub(super) fn transaction<T>(
         &mut self,
         f: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
@@ -130,14 +139,15 @@ impl SqliteWriter {
         result
     }
 
-    fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<u64, Fault> {
+    pub(super) fn run(&self, sql: &str, params: &[&dyn ToSql]) -> Result<u64, Fault> {
         let mut statement = self.conn.prepare_cached(sql).map_err(fault)?;
         let changed = statement.execute(params).map_err(fault)?;
         Ok(u64::try_from(changed).unwrap_or(u64::MAX))
     }
 
     fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.full = matches!(&result, Err(Fault { reason: Unavailable::DiskFull, .. }));
+        let blocks = |it: &&Fault| matches!(it.reason, Unavailable::DiskFull | Unavailable::Locked);
+        self.blocked = result.as_ref().err().filter(blocks).cloned();
         self.place.noting(self.generation, result)
     }
 
@@ -251,117 +261,13 @@ impl SqliteWriter {
         result
     }
 
-    /// A purge of everything: one row changes, whatever the number of rows.
-    fn purge_all(&mut self, effect: Effect, now: Wall) -> Result<Step, Fault> {
-        let (upto, now) = (self.last_id, to_sql(now));
-        let rows = self.rows.saturating_sub(self.rows_dead);
-        match effect {
-            Effect::Remove => {
-                self.transaction(|it| it.run("UPDATE state SET cleared_id = ?1", &[&upto]))?;
-                self.cleared_id = upto;
-                self.rows_dead = self.rows;
-                self.reclaim = true;
-            }
-            Effect::Expire => {
-                let sql = "UPDATE state SET expired_id = ?1, expired_at = ?2";
-                self.transaction(|it| it.run(sql, &[&upto, &now]))?;
-                self.expired_id = upto;
-            }
-        }
-        Ok(Step { rows, more: false })
-    }
-
-    fn purge_some(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        match &purge.selection {
-            Selection::All => self.purge_all(purge.effect, now),
-            Selection::Path(path) => {
-                self.purge_where("path = ?2", purge.effect, now, &[&path.as_bytes()])
-            }
-            Selection::Prefix(prefix) => match prefix_end(prefix.as_bytes()) {
-                Some(end) => {
-                    let bounds: [&dyn ToSql; 2] = [&prefix.as_bytes(), &end];
-                    self.purge_where("path >= ?2 AND path < ?3", purge.effect, now, &bounds)
-                }
-                None => self.purge_all(purge.effect, now),
-            },
-            Selection::Digests(digests) => self.purge_digests(digests, purge.effect, now),
-        }
-    }
-
-    fn purge_where(
-        &mut self,
-        which: &str,
-        effect: Effect,
-        now: Wall,
-        bounds: &[&dyn ToSql],
-    ) -> Result<Step, Fault> {
-        let now = to_sql(now);
-        let hidden = match effect {
-            Effect::Remove => self.cleared_id,
-            Effect::Expire => self.cleared_id.max(self.expired_id),
-        };
-        let mut params: Vec<&dyn ToSql> = vec![&hidden];
-        params.extend_from_slice(bounds);
-        let sql = match effect {
-            Effect::Remove => format!(
-                "DELETE FROM entries WHERE id IN (SELECT id FROM entries
-                 WHERE {which} AND id > ?1 LIMIT {STEP_ROWS})"
-            ),
-            Effect::Expire => {
-                params.push(&now);
-                format!(
-                    "UPDATE entries SET expired_at = ?{} WHERE id IN (SELECT id FROM entries
-                     WHERE {which} AND id > ?1 AND expired_at IS NULL LIMIT {STEP_ROWS})",
-                    params.len()
-                )
-            }
-        };
-        let rows = self.transaction(|it| it.run(&sql, &params))?;
-        if effect == Effect::Remove {
-            self.rows = self.rows.saturating_sub(rows);
-        }
-        Ok(Step { rows, more: rows == STEP_ROWS })
-    }
-
-    /// Listed by the caller: as many as it could list, so one transaction.
-    fn purge_digests(
-        &mut self,
-        digests: &[Digest],
-        effect: Effect,
-        now: Wall,
-    ) -> Result<Step, Fault> {
-        let (hidden, now) = (self.cleared_id, to_sql(now));
-        let rows = self.transaction(|it| {
-            let mut rows = 0;
-            for digest in digests.iter().map(<[u8; 16]>::as_slice) {
-                rows += match effect {
-                    Effect::Remove => it.run(
-                        "DELETE FROM entries WHERE digest = ?1 AND id > ?2",
-                        &[&digest, &hidden],
-                    )?,
-                    Effect::Expire => it.run(
-                        "UPDATE entries SET expired_at = ?3 WHERE digest = ?1 AND id > ?2
-                         AND expired_at IS NULL",
-                        &[&digest, &hidden, &now],
-                    )?,
-                };
-            }
-            Ok(rows)
-        })?;
-        if effect == Effect::Remove {
-            self.rows = self.rows.saturating_sub(rows);
-        }
-        Ok(Step { rows, more: false })
-    }
-
     /// Notices a file that was removed or replaced, and damage that the reader found.
     fn look(&mut self) -> Result<(), Fault> {
         if self.place.is_damaged() {
             return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
         }
         if Instant::now() < self.look_due {
-            let full = Fault::new(Unavailable::DiskFull, "the last write found no room");
-            return if self.full { Err(full) } else { Ok(()) };
+            return self.blocked.clone().map_or(Ok(()), Err);
         }
         self.look_due = Instant::now() + LOOK_EVERY;
         let size = match self.place.look() {
@@ -379,7 +285,7 @@ impl SqliteWriter {
         if size > self.pages()? * PAGE_BYTES {
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(fault)?;
         }
-        if self.full {
+        if self.blocked.is_some() {
             let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
             self.noting(probe)?;
         }
@@ -441,8 +347,8 @@ impl Writer for SqliteWriter {
         Ok(Written::All)
     }
 
-    fn purge(&mut self, purge: &Purge, now: Wall) -> Result<Step, Fault> {
-        let step = self.durably(|it| it.purge_some(purge, now));
+    fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
+        let step = self.durably(|it| it.purge_step(purges, now));
         self.noting(step)
     }
 

@@ -1,4 +1,5 @@
-//! The connection string: what the driver understands, and `sslmode` as libpq defines it.
+//! The connection string of PostgreSQL: what the driver understands, and `sslmode` as libpq defines
+//! it. Checked with the rest of the configuration, read once more by the store.
 //!
 //! The driver knows `disable`, `prefer` and `require` and leaves certificates to its TLS library;
 //! users write the six modes of libpq. So `sslmode` and `sslrootcert` are taken out of the string
@@ -6,25 +7,23 @@
 
 use std::path::PathBuf;
 
-use postgres::config::SslMode;
-
-use crate::store::fault::StartError;
+use tokio_postgres::config::SslMode;
 
 /// A parsed connection string.
-pub(crate) struct Dsn {
+pub struct Dsn {
     /// All but TLS and time-outs.
-    pub(crate) config: postgres::Config,
+    pub config: tokio_postgres::Config,
     /// Whether TLS is tried or demanded.
-    pub(crate) mode: SslMode,
+    pub mode: SslMode,
     /// What is asked of the server's certificate.
-    pub(crate) verify: Verify,
+    pub verify: Verify,
     /// `sslrootcert`, if given: the trust anchors in place of the system's.
-    pub(crate) roots: Option<PathBuf>,
+    pub roots: Option<PathBuf>,
 }
 
 /// How far the server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verify {
+pub enum Verify {
     /// Not at all: encryption against listeners only (`allow`, `prefer`, `require`).
     Nothing,
     /// Its chain, not its name (`verify-ca`, or `require` with `sslrootcert`).
@@ -38,14 +37,15 @@ impl Dsn {
     ///
     /// # Errors
     /// What is wrong, never with the string itself: it may hold a password.
-    pub(crate) fn parse(text: &str) -> Result<Self, StartError> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (rest, options) = take_tls_options(text)?;
-        let config: postgres::Config = rest.parse().map_err(|err: postgres::Error| {
-            let cause = std::error::Error::source(&err).map(ToString::to_string);
-            refusal(cause.unwrap_or_else(|| err.to_string()))
-        })?;
+        let config: tokio_postgres::Config =
+            rest.parse().map_err(|err: tokio_postgres::Error| {
+                let cause = std::error::Error::source(&err).map(ToString::to_string);
+                cause.unwrap_or_else(|| err.to_string())
+            })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(refusal("no host is given".to_owned()));
+            return Err("no host is given".to_owned());
         }
         let roots = options.roots.filter(|it| it != "system").map(PathBuf::from);
         let (mode, verify) = match options.mode.as_deref() {
@@ -57,7 +57,7 @@ impl Dsn {
             Some("verify-full") => (SslMode::Require, Verify::ChainAndName),
             Some(_) => {
                 let known = "disable, allow, prefer, require, verify-ca, verify-full";
-                return Err(refusal(format!("sslmode must be one of {known}")));
+                return Err(format!("sslmode must be one of {known}"));
             }
         };
         Ok(Self { config, mode, verify, roots })
@@ -82,7 +82,7 @@ impl TlsOptions {
     }
 }
 
-fn take_tls_options(text: &str) -> Result<(String, TlsOptions), StartError> {
+fn take_tls_options(text: &str) -> Result<(String, TlsOptions), String> {
     let is_url = ["postgres://", "postgresql://"].iter().any(|it| text.starts_with(it));
     if is_url { Ok(from_url(text)) } else { from_pairs(text) }
 }
@@ -123,7 +123,7 @@ fn percent_decoded(text: &str) -> String {
 }
 
 /// `key=value key='quoted \' value'`, with blanks around `=` allowed.
-fn from_pairs(text: &str) -> Result<(String, TlsOptions), StartError> {
+fn from_pairs(text: &str) -> Result<(String, TlsOptions), String> {
     let mut options = TlsOptions::default();
     let mut kept = String::new();
     let mut chars = text.chars().peekable();
@@ -138,7 +138,7 @@ fn from_pairs(text: &str) -> Result<(String, TlsOptions), StartError> {
         }
         while chars.next_if(|it| it.is_whitespace()).is_some() {}
         if chars.next() != Some('=') {
-            return Err(refusal("expected `key=value` pairs or a postgres:// URL".to_owned()));
+            return Err("expected `key=value` pairs or a postgres:// URL".to_owned());
         }
         while chars.next_if(|it| it.is_whitespace()).is_some() {}
         let quoted = chars.next_if_eq(&'\'').is_some();
@@ -149,7 +149,7 @@ fn from_pairs(text: &str) -> Result<(String, TlsOptions), StartError> {
                 Some('\'') if quoted => break,
                 Some(c) if !quoted && c.is_whitespace() => break,
                 Some(c) => value.push(c),
-                None if quoted => return Err(refusal("a quote is not closed".to_owned())),
+                None if quoted => return Err("a quote is not closed".to_owned()),
                 None => break,
             }
         }
@@ -160,14 +160,10 @@ fn from_pairs(text: &str) -> Result<(String, TlsOptions), StartError> {
     }
 }
 
-fn refusal(detail: String) -> StartError {
-    StartError::Dsn { detail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postgres::config::Host;
+    use tokio_postgres::config::Host;
 
     fn parsed(text: &str) -> Dsn {
         Dsn::parse(text).unwrap_or_else(|err| panic!("{text}: {err}"))
@@ -224,7 +220,7 @@ mod tests {
             "hunter2",
         ] {
             let refused = Dsn::parse(text).err().unwrap_or_else(|| panic!("{text}"));
-            assert!(!refused.to_string().contains("hunter2"), "{refused}");
+            assert!(!refused.contains("hunter2"), "{refused}");
         }
     }
 }

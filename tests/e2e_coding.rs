@@ -1,0 +1,212 @@
+//! Content coding: who gets gzip, who gets it plain, and what validators then name.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
+
+mod support;
+
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use support::client::request;
+use support::{Origin, Proxy, Response, Setup, answer, load};
+
+const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
+
+/// JSON that does not compress to nothing.
+fn json(bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes + 40);
+    let mut seed = 1_u64;
+    while text.len() < bytes {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        text.extend(format!("{{\"id\":{},\"name\":\"n{}\"}},", seed >> 40, seed >> 58).bytes());
+    }
+    text.truncate(bytes);
+    text
+}
+
+fn gunzip(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 64 << 20];
+    let bytes = Decompressor::new().gzip_decompress(data, &mut out).expect("gzip");
+    out.truncate(bytes);
+    out
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; data.len() + 1024];
+    let bytes = Compressor::new(CompressionLvl::default()).gzip_compress(data, &mut out).unwrap();
+    out.truncate(bytes);
+    out
+}
+
+fn serving(body: &[u8]) -> Origin {
+    let fields = [
+        ("Cache-Control", "max-age=600"),
+        ("Content-Type", "application/json"),
+        ("ETag", "\"v1\""),
+        ("Accept-Ranges", "bytes"),
+    ];
+    Origin::fixed(answer(200, &fields, body))
+}
+
+fn get(proxy: &Proxy, more: &[(&str, &str)]) -> Response {
+    proxy.ask("GET", "/api/v1/x", more)
+}
+
+fn is_gzip(response: &Response, body: &[u8]) {
+    assert_eq!(response.field("Content-Encoding"), Some("gzip"));
+    assert_eq!(response.field("ETag"), Some("W/\"v1\""));
+    assert_eq!(response.field("Vary"), Some("Accept-Encoding"));
+    assert_eq!(response.field("Accept-Ranges"), None);
+    assert!(response.body.len() < body.len() && gunzip(&response.body) == body);
+}
+
+fn is_plain(response: &Response, body: &[u8]) {
+    assert_eq!(response.field("Content-Encoding"), None);
+    assert_eq!(response.field("ETag"), Some("\"v1\""));
+    assert_eq!(response.field("Vary"), Some("Accept-Encoding"));
+    assert!(response.body == body);
+}
+
+#[test]
+fn the_first_client_that_wants_gzip_gets_it_from_what_is_stored_plain() {
+    for bytes in [2_000, 60_000, 300_000, 3_000_000] {
+        let body = json(bytes);
+        let origin = serving(&body);
+        let proxy = Setup::over(&origin).start();
+        is_plain(&get(&proxy, &[]), &body);
+        for _ in 0..3 {
+            let hit = get(&proxy, &[GZIP]);
+            assert_eq!(hit.cache(), "HIT");
+            is_gzip(&hit, &body);
+            is_plain(&get(&proxy, &[]), &body);
+        }
+        assert_eq!(origin.count(), 1);
+    }
+}
+
+/// What is sent while it arrives is sent as it arrives.
+#[test]
+fn a_body_that_streams_through_is_plain_and_says_that_it_varies() {
+    let body = json(3_000_000);
+    let origin = serving(&body);
+    let proxy = Setup::over(&origin).start();
+    let miss = get(&proxy, &[GZIP]);
+    assert_eq!(miss.cache(), "MISS");
+    is_plain(&miss, &body);
+    is_gzip(&get(&proxy, &[GZIP]), &body);
+}
+
+#[test]
+fn a_small_body_stays_plain_and_a_type_that_does_not_shrink_too() {
+    let small = json(900);
+    let origin = serving(&small);
+    let proxy = Setup::over(&origin).start();
+    for _ in 0..3 {
+        let response = get(&proxy, &[GZIP]);
+        assert_eq!((response.field("Content-Encoding"), response.field("Vary")), (None, None));
+        assert!(response.body == small);
+    }
+    let fields = [("Cache-Control", "max-age=600"), ("Content-Type", "image/jpeg")];
+    let image = Origin::fixed(answer(200, &fields, json(50_000)));
+    let proxy = Setup::over(&image).start();
+    for _ in 0..3 {
+        let response = get(&proxy, &[GZIP]);
+        assert_eq!((response.field("Content-Encoding"), response.field("Vary")), (None, None));
+    }
+}
+
+#[test]
+fn what_the_origin_zipped_is_kept_so_and_inflated_for_those_who_cannot_read_it() {
+    for bytes in [5_000, 2_000_000] {
+        let body = json(bytes);
+        let zipped = gzip(&body);
+        let fields = [
+            ("Cache-Control", "max-age=600"),
+            ("Content-Type", "application/json"),
+            ("Content-Encoding", "gzip"),
+            ("ETag", "\"z1\""),
+        ];
+        let origin = Origin::fixed(answer(200, &fields, &zipped));
+        let proxy = Setup::over(&origin).start();
+        for turn in 0..3 {
+            let as_stored = get(&proxy, &[GZIP]);
+            assert_eq!(as_stored.field("ETag"), Some("\"z1\""), "turn {turn}");
+            assert_eq!(as_stored.field("Vary"), Some("Accept-Encoding"));
+            assert!(as_stored.body == zipped);
+            let inflated = get(&proxy, &[]);
+            assert_eq!(inflated.field("ETag"), Some("W/\"z1\""), "turn {turn}");
+            assert_eq!(inflated.field("Content-Encoding"), None);
+            assert_eq!(inflated.field("Vary"), Some("Accept-Encoding"));
+            assert!(inflated.body == body);
+        }
+        assert_eq!(origin.count(), 1);
+    }
+}
+
+/// RFC 9110 section 13.1.5: a date in If-Range, or a part without it, is of the bytes as stored.
+#[test]
+fn a_part_is_a_part_of_what_is_stored() {
+    let body = json(300_000);
+    let origin = serving(&body);
+    let proxy = Setup::over(&origin).start();
+    is_plain(&get(&proxy, &[]), &body);
+    is_gzip(&get(&proxy, &[GZIP]), &body);
+    for more in [&[][..], &[("If-Range", "\"v1\"")]] {
+        let asked = [&[GZIP, ("Range", "bytes=1000-1999")][..], more].concat();
+        let part = get(&proxy, &asked);
+        assert_eq!((part.status, part.field("ETag")), (206, Some("\"v1\"")));
+        assert_eq!(part.field("Content-Encoding"), None);
+        assert!(part.body == body[1000..2000]);
+    }
+    // The tag of the gzip form names no bytes that parts could be taken of.
+    let asked = [GZIP, ("Range", "bytes=1000-1999"), ("If-Range", "W/\"v1\"")];
+    assert_eq!(get(&proxy, &asked).status, 200);
+}
+
+#[test]
+fn a_confirmation_has_the_tag_of_the_form_that_there_would_be() {
+    let body = json(300_000);
+    let origin = serving(&body);
+    let proxy = Setup::over(&origin).start();
+    is_plain(&get(&proxy, &[]), &body);
+    for turn in 0..2 {
+        for known in ["\"v1\"", "W/\"v1\""] {
+            let zipped = get(&proxy, &[GZIP, ("If-None-Match", known)]);
+            assert_eq!((zipped.status, zipped.field("ETag")), (304, Some("W/\"v1\"")), "{turn}");
+            assert_eq!(zipped.field("Vary"), Some("Accept-Encoding"));
+            let plain = get(&proxy, &[("If-None-Match", known)]);
+            assert_eq!((plain.status, plain.field("ETag")), (304, Some("\"v1\"")), "{turn}");
+        }
+        is_gzip(&get(&proxy, &[GZIP, ("If-None-Match", "\"v0\"")]), &body);
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn many_clients_at_once_all_get_the_same_bytes() {
+    let body = json(2_000_000);
+    let origin = serving(&body);
+    let proxy = Setup::over(&origin).start();
+    is_plain(&get(&proxy, &[]), &body);
+    let mut clients = load::connect_all(proxy.addr(), 60);
+    load::send_all(&mut clients, &request("GET", "/api/v1/x", &[GZIP], ""));
+    let answers: Vec<Response> = clients.iter_mut().map(|it| it.read("GET")).collect();
+    answers.iter().for_each(|it| is_gzip(it, &body));
+    assert!(answers.windows(2).all(|it| it[0].body == it[1].body));
+}
+
+/// At the highest level this body takes a second or so: one core, which serves others meanwhile.
+#[test]
+fn a_core_serves_others_while_a_large_body_is_compressed() {
+    let body = json(4_000_000);
+    let origin = serving(&body);
+    let proxy =
+        Setup::over(&origin).with("server.cores", 1).with("cache.compression_level", 12).start();
+    is_plain(&get(&proxy, &[]), &body);
+    let mut waiting = proxy.connect();
+    waiting.send(request("GET", "/api/v1/x", &[GZIP], ""));
+    let mut other = proxy.connect();
+    for _ in 0..20 {
+        assert_eq!(other.get("/livez").status, 200);
+    }
+    assert!(waiting.is_silent(), "the body was compressed before others were served");
+    is_gzip(&waiting.read("GET"), &body);
+}
