@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use apiproxyd::store::{Client, Effect, GetOutcome, Purge, Selection, StoreHandle};
+use apiproxyd::base::Wall;
+use apiproxyd::store::{Client, Effect, GetOutcome, Purge, Row, Selection, StoreHandle};
 
 use super::{BODY_BYTES, load};
-use crate::client::{digest, in_loop, row};
+use crate::client::{digest, filling, in_loop, row};
 
 /// Something that the store does at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,12 +25,16 @@ pub enum Beside {
     Gets,
     /// Puts of 1 KiB and purges of their path, one behind the other.
     Purges,
+    /// The janitor's sweep of as many rows as are looked up; measured as long as it takes.
+    Sweep,
 }
 
 /// It is going on.
 pub struct Running {
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    /// There is nothing more to measure.
+    over: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     started: Instant,
     what: &'static str,
@@ -37,21 +42,29 @@ pub struct Running {
 
 impl Running {
     fn new(what: &'static str) -> Self {
-        let (stop, done) = (Arc::default(), Arc::default());
-        Self { threads: Vec::new(), stop, done, started: Instant::now(), what }
+        Self {
+            threads: Vec::new(),
+            stop: Arc::default(),
+            over: Arc::default(),
+            done: Arc::default(),
+            started: Instant::now(),
+            what,
+        }
     }
 
     /// By orders to a store.
-    pub fn orders(beside: &Beside, store: &StoreHandle) -> Self {
+    pub fn orders(beside: &Beside, store: &StoreHandle, entries: u64) -> Self {
         let what = match beside {
             Beside::Nothing => return Self::new(""),
             Beside::Puts => "puts",
             Beside::Large => "puts of 4 MiB",
             Beside::Gets => "look-ups of 4 MiB",
             Beside::Purges => "purges",
+            Beside::Sweep => "rows swept",
         };
         let mut running = Self::new(what);
-        let (stop, done) = (Arc::clone(&running.stop), Arc::clone(&running.done));
+        let (stop, over) = (Arc::clone(&running.stop), Arc::clone(&running.over));
+        let done = Arc::clone(&running.done);
         let (store, beside) = (store.clone(), *beside);
         let (ready, wait) = std::sync::mpsc::channel();
         running.threads.push(std::thread::spawn(move || {
@@ -59,6 +72,14 @@ impl Running {
                 if beside == Beside::Gets {
                     client.put(row(LARGE, 4 << 20), client.epoch()).unwrap();
                     client.flush().await.unwrap();
+                }
+                if beside == Beside::Sweep {
+                    filling(&client, (LARGE..LARGE + entries).map(past)).await;
+                    ready.send(()).unwrap();
+                    let swept = client.sweep(Wall::from_secs(2_000_000_000)).await.unwrap();
+                    done.store(swept, Ordering::Relaxed);
+                    over.store(true, Ordering::Relaxed);
+                    return;
                 }
                 ready.send(()).unwrap();
                 let started = Instant::now();
@@ -100,11 +121,20 @@ impl Running {
         running
     }
 
+    /// Whether there is nothing more to measure.
+    pub fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
+    }
+
     /// Stops it; says what was done, in words.
     pub fn end(self) -> String {
         self.stop.store(true, Ordering::Relaxed);
-        let (done, span) = (self.done.load(Ordering::Relaxed), self.started.elapsed());
+        let (mut done, mut span) = (self.done.load(Ordering::Relaxed), self.started.elapsed());
         self.threads.into_iter().for_each(|it| it.join().unwrap());
+        if done == 0 {
+            // One long order.
+            (done, span) = (self.done.load(Ordering::Relaxed), self.started.elapsed());
+        }
         if self.what.is_empty() {
             return String::new();
         }
@@ -114,7 +144,7 @@ impl Running {
 
 async fn order(beside: Beside, client: &Client, turn: u64, started: Instant) {
     match beside {
-        Beside::Nothing => {}
+        Beside::Nothing | Beside::Sweep => {}
         Beside::Puts => {
             let due = started + PUT_EVERY * u32::try_from(turn).unwrap_or(u32::MAX);
             monoio::time::sleep(due.saturating_duration_since(Instant::now())).await;
@@ -136,6 +166,11 @@ async fn order(beside: Beside, client: &Client, turn: u64, started: Instant) {
             assert_eq!(removed, Ok(1));
         }
     }
+}
+
+/// A row whose time has passed.
+fn past(name: u64) -> Row {
+    Row { keep_until: Wall::from_secs(1_800_000_000), ..row(name, BODY_BYTES) }
 }
 
 fn until(started: Instant, turn: u64) {

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use apiproxyd::base::Wall;
@@ -55,13 +57,20 @@ impl Bench {
 
     /// One scenario, after a short run to warm up.
     pub fn run(&self, scenario: &Scenario, options: &Options) -> Outcome {
-        self.look_up(scenario.in_flight, options.span / 4);
-        let beside = Running::orders(&scenario.beside, &self.store);
-        let (latency, requests, elapsed) = self.look_up(scenario.in_flight, options.span);
+        let pace = (scenario.in_flight, scenario.every());
+        self.look_up(pace, options.span / 4, &Arc::default());
+        let beside = Running::orders(&scenario.beside, &self.store, self.entries);
+        let over = beside.over();
+        let (latency, requests, elapsed) = self.look_up(pace, options.span, &over);
         Outcome { latency, requests, elapsed, beside: beside.end(), checksum: self.entries }
     }
 
-    fn look_up(&self, in_flight: usize, span: Duration) -> (Histogram, u64, Duration) {
+    fn look_up(
+        &self,
+        (in_flight, every): (usize, Option<Duration>),
+        span: Duration,
+        over: &Arc<AtomicBool>,
+    ) -> (Histogram, u64, Duration) {
         let entries = self.entries;
         self.in_loop(async move |client: Client| {
             let state = Rc::new(RefCell::new((Histogram::default(), 0_u64)));
@@ -69,9 +78,17 @@ impl Bench {
             let tasks: Vec<_> = (0..in_flight as u64)
                 .map(|task| {
                     let (client, state) = (client.clone(), Rc::clone(&state));
+                    let over = Arc::clone(over);
                     monoio::spawn(async move {
                         let mut turn = task << 32;
-                        while start.elapsed() < span {
+                        while start.elapsed() < span && !over.load(Ordering::Relaxed) {
+                            if let Some(every) = every {
+                                // Evenly from all tasks together.
+                                let turns = (turn & 0xffff_ffff) * in_flight as u64 + task;
+                                let due = start + every * u32::try_from(turns).unwrap();
+                                let left = due.saturating_duration_since(Instant::now());
+                                monoio::time::sleep(left).await;
+                            }
                             turn += 1;
                             let name = scattered(turn) % entries;
                             let asked = Instant::now();
@@ -107,7 +124,7 @@ pub fn in_loop<T>(store: &StoreHandle, run: impl AsyncFnOnce(Client) -> T) -> T 
 }
 
 /// Puts rows, as fast as the store takes them.
-async fn filling(client: &Client, rows: impl Iterator<Item = Row>) {
+pub async fn filling(client: &Client, rows: impl Iterator<Item = Row>) {
     for row in rows {
         while client.put(row.clone(), client.epoch()).is_err() {
             client.flush().await.unwrap();

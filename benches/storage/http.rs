@@ -83,13 +83,24 @@ impl Bench {
         let random = move |number: u64| scattered(number) % entries;
         self.load(scenario.in_flight, options.span / 4, few, random);
         let beside = Running::misses(&scenario.beside, self.server.addr);
+        let before = self.cpu();
         let outcome = self.load(scenario.in_flight, options.span, few, random);
+        let spent = self.cpu().map(|it| it.as_secs_f64() * 1e6);
+        let before = before.map(|it| it.as_secs_f64() * 1e6);
+        let each = |at: usize| (spent[at] - before[at]) / outcome.requests as f64;
+        // What holds also where others take the CPUs away.
+        let cpu = format!(" (CPU: core {:.1} us, store {:.1} us each)", each(0), each(1));
         Outcome {
             latency: outcome.latency,
             requests: outcome.requests,
             elapsed: outcome.elapsed,
-            beside: beside.end(),
+            beside: beside.end() + &cpu,
             checksum: outcome.checksum,
         }
+    }
+
+    /// CPU time of the core and of the storage threads.
+    fn cpu(&self) -> [Duration; 2] {
+        [self.server.core_cpu(), self.server.cpu_of("store-")]
     }
 }

@@ -90,11 +90,16 @@ impl Process {
     /// The scheduler's own account in nanoseconds, where the kernel keeps it; else the ticks of
     /// `stat`, 10 ms each.
     pub fn core_cpu(&self) -> Duration {
+        self.cpu_of("core-")
+    }
+
+    /// The same of the threads whose names begin so.
+    pub fn cpu_of(&self, prefix: &str) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
-        let cores = tasks.filter(|task| {
-            fs::read_to_string(task.path().join("comm")).is_ok_and(|it| it.starts_with("core-"))
+        let threads = tasks.filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|it| it.starts_with(prefix))
         });
-        cores.map(|task| thread_cpu(&task.path())).sum()
+        threads.map(|task| thread_cpu(&task.path())).sum()
     }
 }
 
