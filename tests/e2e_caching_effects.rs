@@ -98,19 +98,60 @@ fn head_of_the_same_representation_renews_it_and_of_another_one_removes_it() {
     }
 }
 
-/// RFC 9110 section 9.3.3.
+/// RFC 9110 section 9.3.3: in each form that Content-Location can name the target in, with an
+/// explicit lifetime.
 #[test]
 fn post_that_says_what_its_target_now_is_fills_get() {
-    for (location, verdict) in [("/x", "HIT"), ("/y", "MISS")] {
+    let rows = [
+        ("/x", "max-age=60", "HIT"),
+        ("x", "max-age=60", "HIT"),
+        ("", "s-maxage=60", "HIT"),
+        ("http://ORIGIN/x", "max-age=60", "HIT"),
+        ("//ORIGIN/x", "max-age=60", "HIT"),
+        ("/y", "max-age=60", "MISS"),
+        ("/x?a=1", "max-age=60", "MISS"),
+        ("http://elsewhere.example/x", "max-age=60", "MISS"),
+        ("/x", "public", "MISS"),
+        ("/x", "max-age=60, no-store", "MISS"),
+    ];
+    for (location, cache_control, verdict) in rows {
         let origin = Origin::respond(move |asked| match asked.method.as_str() {
-            "POST" => answer(200, &[MINUTE, ("Content-Location", location)], "made"),
+            "POST" => {
+                let location = location.replace("ORIGIN", asked.field("Host").unwrap());
+                let fields = [("Cache-Control", cache_control), ("Content-Location", &location)];
+                answer(200, &fields, "made")
+            }
             _ => answer(200, &[MINUTE], "got"),
         });
         let proxy = Setup::over(&origin).start();
         let made = send(&proxy, "POST", "/api/x", "application/json", "{}");
         assert_cached(&made, "BYPASS", "made");
-        assert_eq!(proxy.get("/api/x").cache(), verdict, "{location}");
+        let got = proxy.get("/api/x");
+        assert_eq!(got.cache(), verdict, "{location} {cache_control}");
+        assert_eq!(got.text(), if verdict == "HIT" { "made" } else { "got" });
     }
+}
+
+/// Purges of other keys don't keep it from being stored.
+#[test]
+fn posts_fill_get_while_others_invalidate() {
+    let origin = Origin::respond(|asked| match asked.method.as_str() {
+        "POST" => answer(200, &[MINUTE, ("Content-Location", &asked.target)], "made"),
+        _ => answer(200, &[MINUTE], "got"),
+    });
+    let proxy = Setup::over(&origin).start();
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let target = format!("/api/{writer}/{number}");
+                    send(proxy, "POST", &target, "application/json", "{}");
+                    assert_cached(&proxy.get(&target), "HIT", "made");
+                }
+            });
+        }
+    });
 }
 
 /// RFC 9111 section 4.4: the target, Location and Content-Location of the same origin, on every

@@ -140,8 +140,13 @@ pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
 }
 
 /// An unsafe method changed this resource (RFC 9111 section 4.4): forgets what is stored for it,
-/// whoever it was stored for.
-pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) {
+/// whoever it was stored for. Tells which keys that concerned.
+pub async fn invalidate(
+    core: &Core,
+    upstream: &Upstream,
+    path: &str,
+    query: Option<&str>,
+) -> KeyFilter {
     let row = row_path(core.plan(), upstream, path, query);
     let mut order = Order::of_keys(of_resource(core, upstream, path, query));
     if !is_partitioned(core, upstream) {
@@ -153,7 +158,9 @@ pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Opt
         order.message = CoreMessage::Drop { hash, key: key.as_slice().into() };
         order.key = Some((hash, key));
     }
+    let matches = Arc::clone(&order.matches);
     order.everywhere(core, from_store(core, Selection::Path(row.into()))).await;
+    matches
 }
 
 /// Forgets one key.
@@ -244,6 +251,6 @@ async fn second_tier(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, 
 }
 
 /// What one purge leaves in the journal: a note before the second tier and one after it.
-pub const NOTES: u64 = 2;
+pub const NOTES: usize = 2;
 /// How long an answer waits for the second tier to confirm a purge.
 const CONFIRM_SPAN: Duration = Duration::from_secs(10);
