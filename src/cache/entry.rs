@@ -115,6 +115,15 @@ impl Entry {
         Self::open(key, facts, Fields::new(), Bytes::new(), extra, ledger)
     }
 
+    /// The same response, or index, with another head under `key`: what an update makes of it.
+    #[must_use]
+    pub fn renewed(&self, key: Key, facts: Facts, fields: &Fields) -> Self {
+        match self.kind() {
+            Kind::Content => Self::new(key, facts, fields, self.body.clone(), &self.ledger),
+            Kind::VaryIndex(index) => Self::vary_index(key, facts, index.clone(), &self.ledger),
+        }
+    }
+
     fn open(
         key: Key,
         facts: Facts,

@@ -49,11 +49,11 @@ pub async fn renew(
                 update(&facts, entry.status(), entry.fields(), head, times, &inquiry.policy);
             match updated.keep {
                 Keep::Replace => {
-                    let (key, body) = (entry.key().clone(), entry.body().clone());
-                    let (facts, ledger) = (updated.facts, &core.shared.ledger);
-                    let newer = Entry::new(key, facts, &updated.fields, body, ledger);
-                    let newer = Arc::new(fill::marked(core, newer));
-                    fill::replace(core, inquiry, ground, &newer);
+                    let renewal = fill::renewed(core, inquiry, ground, &entry, &updated);
+                    fill::replace(core, inquiry, ground, &renewal);
+                    if let Some(left) = renewal.left {
+                        purge::forget(core, inquiry.upstream(core), &left).await;
+                    }
                 }
                 Keep::Leave(_) => {}
                 Keep::Remove(_) => {

@@ -21,7 +21,7 @@ use crate::proxy::hub::Traffic;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
 use crate::proxy::request::{Destination, Task};
-use crate::proxy::variant;
+use crate::proxy::variant::{self, is_newer};
 use crate::store::GetOutcome;
 
 /// A request as described: its path is normalised and without the API prefix.
@@ -160,13 +160,15 @@ async fn find(core: &Rc<Core>, inquiry: &Inquiry) -> (Option<Found>, Option<Arc<
         return (Some(found), None);
     }
     let index = found.entry;
+    let mut newest: Option<Found> = None;
     for key in variant::keys(&core.shared.seed, inquiry, &index) {
-        let found = look_up(core, inquiry, &key).await;
-        if found.as_ref().is_some_and(|it| matches!(it.entry.kind(), Kind::Content)) {
-            return (found, Some(index));
+        let Some(found) = look_up(core, inquiry, &key).await else { continue };
+        let older = newest.as_ref().is_none_or(|it| is_newer(&found.entry, &it.entry));
+        if older && !matches!(found.entry.kind(), Kind::VaryIndex(_)) {
+            newest = Some(found);
         }
     }
-    (None, Some(index))
+    (newest, Some(index))
 }
 
 async fn look_up(core: &Rc<Core>, inquiry: &Inquiry, key: &Key) -> Option<Found> {

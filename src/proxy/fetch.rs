@@ -10,7 +10,8 @@ use bytes::Bytes;
 use monoio::time::timeout;
 
 use crate::cache::{
-    Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable, update,
+    Entry, Facts, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, storable,
+    update,
 };
 use crate::http::hop;
 use crate::metrics::Counter;
@@ -121,26 +122,27 @@ impl Fetch {
         let policy = &inquiry.policy;
         let updated =
             update(&inquiry.facts, base.status(), base.fields(), &answer.head, times, policy);
-        let key = base.key().clone();
-        let body = base.body().clone();
-        let entry = Entry::new(key, updated.facts, &updated.fields, body, &core.shared.ledger);
-        let entry = Arc::new(fill::marked(core, entry));
-        lead.flight().leave_own(updated.own);
-        match updated.keep {
-            Keep::Replace => {
-                fill::publish(core, inquiry, lead, &self.ground, None, &entry, How::Validated);
-            }
-            Keep::Leave(_) => lead.answer(&entry, How::Validated),
-            // The newer head forbids to keep it: it answers those who wait and nobody else.
-            Keep::Remove(_) => {
-                lead.answer(&entry, How::Validated);
-                let (core, key, inquiry) =
-                    (Rc::clone(core), base.key().clone(), Rc::clone(inquiry));
-                drop(monoio::spawn(async move {
-                    purge::forget(&core, inquiry.upstream(&core), &key).await;
-                }));
-            }
+        lead.flight().leave_own(updated.own.clone());
+        if updated.keep == Keep::Replace {
+            let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated);
+            let fill::Renewal { entry, index, left } = renewal;
+            fill::publish(core, inquiry, lead, &self.ground, index, &entry, How::Validated);
+            return left.map_or((), |left| self.forget(left));
         }
+        let entry = base.renewed(base.key().clone(), updated.facts, &updated.fields);
+        lead.answer(&Arc::new(fill::marked(core, entry)), How::Validated);
+        // The newer head forbids to keep it: it answered those who wait and nobody else.
+        if let Keep::Remove(_) = updated.keep {
+            self.forget(base.key().clone());
+        }
+    }
+
+    /// Removes what stands under a key, in the background.
+    fn forget(&self, key: Key) {
+        let (core, inquiry) = (Rc::clone(&self.core), Rc::clone(&self.inquiry));
+        drop(monoio::spawn(async move {
+            purge::forget(&core, inquiry.upstream(&core), &key).await;
+        }));
     }
 
     async fn answered(self, lead: Lead<Entry>, asked: Asked) {

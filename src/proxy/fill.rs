@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::Wall;
-use crate::cache::{Entry, Exchange, Facts, Key, record, stored_fields};
-use crate::http::ResponseHead;
+use crate::cache::{Entry, Exchange, Facts, Key, Kind, Updated, record, stored_fields};
+use crate::http::{Fields, ResponseHead};
 use crate::net::mono;
 use crate::proxy::core::Core;
 use crate::proxy::flight::How;
@@ -14,7 +14,7 @@ use crate::proxy::hub::{Lead, Published};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::journal::Mark;
 use crate::proxy::purge;
-use crate::proxy::variant;
+use crate::proxy::variant::{self, Placed};
 use crate::store;
 
 /// A whole answer that may be stored.
@@ -120,8 +120,20 @@ pub fn fill_solo(
     material: Material,
 ) -> (Arc<Entry>, Published) {
     let (entry, index) = make(core, inquiry, ground, material);
+    let published = show_solo(core, inquiry, ground, index.as_ref(), &entry);
+    (entry, published)
+}
+
+/// Shows an entry for which there is no lead, with the index that leads to it.
+fn show_solo(
+    core: &Core,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    index: Option<&Arc<Entry>>,
+    entry: &Arc<Entry>,
+) -> Published {
     let mut published = Published::Doomed;
-    for shown in index.iter().chain([&entry]) {
+    for shown in index.into_iter().chain([entry]) {
         published = announce(core, inquiry, ground, shown);
         if published == Published::Doomed {
             break;
@@ -129,7 +141,7 @@ pub fn fill_solo(
         core.show(shown, published);
         store(core, inquiry, ground, shown);
     }
-    (entry, published)
+    published
 }
 
 fn make(
@@ -143,11 +155,52 @@ fn make(
     fields.remove("Content-Length");
     fields.push("Content-Length", body.len().to_string());
     fields.push("Via", crate::proxy::origin::via(head.version));
-    let (seed, ledger) = (&core.shared.seed, &core.shared.ledger);
-    let known = ground.index.as_ref();
-    let placed = variant::place(seed, ledger, inquiry, known, &fields, &facts, core.next_id());
-    let entry = Entry::new(placed.key, facts, &fields, body, ledger);
+    let placed = place(core, inquiry, ground, &fields, &facts);
+    let entry = Entry::new(placed.key, facts, &fields, body, &core.shared.ledger);
     (Arc::new(marked(core, entry)), placed.index)
+}
+
+/// Where a response with these fields is to stand.
+fn place(
+    core: &Core,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    fields: &Fields,
+    facts: &Facts,
+) -> Placed {
+    let (seed, ledger, primary) = (&core.shared.seed, &core.shared.ledger, &inquiry.primary);
+    // Another core may have added a list since this one looked.
+    let live = core.shared.hub.live(primary.hash(), primary.bytes());
+    let live = live.filter(|it| matches!(it.kind(), Kind::VaryIndex(_)));
+    let known = live.as_ref().or(ground.index.as_ref());
+    variant::place(seed, ledger, inquiry, known, fields, facts, core.next_id())
+}
+
+/// What an update made of a stored response.
+pub struct Renewal {
+    /// The response with its new head.
+    pub entry: Arc<Entry>,
+    /// The index that leads to it, where that changed too.
+    pub index: Option<Arc<Entry>>,
+    /// The key that it stood under, where it moves: its new Vary is another list.
+    pub left: Option<Key>,
+}
+
+/// The response in `base` with another head, for the request that brought it.
+#[must_use]
+pub fn renewed(
+    core: &Core,
+    inquiry: &Inquiry,
+    ground: &Ground,
+    base: &Entry,
+    updated: &Updated,
+) -> Renewal {
+    let Placed { key, index } = place(core, inquiry, ground, &updated.fields, &updated.facts);
+    let left = (key != *base.key()).then(|| base.key().clone());
+    // Where the index takes its place, it is gone already.
+    let left = left.filter(|it| *it != inquiry.primary);
+    let entry = base.renewed(key, updated.facts, &updated.fields);
+    Renewal { entry: Arc::new(marked(core, entry)), index, left }
 }
 
 /// Notes whether the origin set one of the configured fields itself.
@@ -213,16 +266,11 @@ pub fn expire(core: &Core, entry: Entry, expired_at: Option<Wall>) -> Entry {
     let Some(at) = expired_at else { return entry };
     let mut facts = entry.facts();
     facts.lifetime = facts.lifetime.min(facts.age(at));
-    let (key, ledger) = (entry.key().clone(), &core.shared.ledger);
-    let stale = Entry::new(key, facts, entry.fields(), entry.body().clone(), ledger);
-    marked(core, stale)
+    marked(core, entry.renewed(entry.key().clone(), facts, entry.fields()))
 }
 
-/// Puts an entry in the place of an older one of the same key, unless it was purged meanwhile.
-pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, entry: &Arc<Entry>) {
-    let published = announce(core, inquiry, ground, entry);
-    core.show(entry, published);
-    if published != Published::Doomed {
-        store(core, inquiry, ground, entry);
-    }
+/// Shows what an update without a flight made of a stored response, unless its key was purged
+/// meanwhile.
+pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, renewal: &Renewal) {
+    show_solo(core, inquiry, ground, renewal.index.as_ref(), &renewal.entry);
 }

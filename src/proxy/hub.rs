@@ -158,6 +158,20 @@ impl<E> Hub<E> {
         slot.hold(entry)
     }
 
+    /// Makes an entry of the second tier known, unless there is a live one, which is as new or
+    /// newer: then that one is returned.
+    pub fn offer(&self, hash: u64, key: &[u8], entry: &Arc<E>, now: Mono) -> Option<Arc<E>> {
+        let mut stripe = self.stripe(hash);
+        stripe.sweep_if_due(now);
+        let slot = stripe.slot(hash, key);
+        let live = slot.live.upgrade();
+        if live.is_none() {
+            slot.solo_until = Mono::START;
+            slot.hold(entry);
+        }
+        live
+    }
+
     /// Forgets a key; a fetch in flight for it will be delivered but not stored.
     pub fn purge(&self, hash: u64, key: &[u8]) {
         let mut stripe = self.stripe(hash);

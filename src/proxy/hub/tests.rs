@@ -119,3 +119,16 @@ fn purge_where_reaches_every_stripe() {
     hub.purge_where(|key| key[7] % 2 == 0);
     assert_eq!(hub.len(), 500);
 }
+
+/// A look-up in the second tier may end after somebody has fetched anew.
+#[test]
+fn entry_of_the_second_tier_never_takes_a_live_ones_place() {
+    let hub = Hub::new();
+    let stored = Arc::new(1);
+    assert!(hub.offer(7, b"k", &stored, NOW).is_none());
+    assert_eq!(hub.live(7, b"k").as_deref(), Some(&1));
+    let newer = Arc::new(2);
+    assert_eq!(hub.announce(7, b"k", &newer, NOW), Published::Replaced);
+    assert_eq!(hub.offer(7, b"k", &stored, NOW).as_deref(), Some(&2));
+    assert_eq!(hub.live(7, b"k").as_deref(), Some(&2));
+}
