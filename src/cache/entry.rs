@@ -9,6 +9,9 @@
 //! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section
 //! 4.1). Dropping the index makes every variant unreachable.
 //!
+//! A 206 is kept as a [`Part`]: its status is 206, its body the bytes that the part names, its
+//! fields have no Content-Range. Whatever answers from an entry must match on its [`Kind`].
+//!
 //! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the
 //! process's [`Ledger`] from when it is made until its last holder drops it.
 
@@ -22,11 +25,12 @@ use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
 use crate::cache::packed::Packed;
+use crate::cache::part::Part;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
 use crate::http::media::MediaType;
 
-/// One stored response, or the index of a resource's variants.
+/// One stored response, whole or in part, or the index of a resource's variants.
 pub struct Entry {
     key: Key,
     /// Exactly as much memory as text.
@@ -34,8 +38,9 @@ pub struct Entry {
     body: Bytes,
     facts: Packed,
     marks: Marks,
-    /// Two rare things that never meet share one word: a vary index has it set from the start, a
-    /// response sets it at most once, to `None` when another coding was found not to pay.
+    /// Three rare things that never meet share one word: a vary index and a part have it set from
+    /// the start, a response sets it at most once, to `None` when another coding was found not to
+    /// pay.
     extra: OnceLock<Option<Box<Extra>>>,
     /// Charged with `size_bytes` at every moment of this entry's life.
     ledger: Arc<Ledger>,
@@ -73,8 +78,10 @@ pub struct Marks {
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// A response.
+    /// A whole response.
     Content,
+    /// Some bytes of a response, which can't stand for the whole (RFC 9111 section 3.3).
+    Part(Part),
     /// The index of a resource's variants; head and body are empty.
     VaryIndex(&'a VaryIndex),
 }
@@ -92,6 +99,7 @@ pub enum OtherCoding<'a> {
 
 enum Extra {
     Encoded(Encoded),
+    Part(Part),
     VaryIndex(VaryIndex),
 }
 
@@ -101,10 +109,35 @@ impl Entry {
     ///
     /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer,
     /// while the ledger counts the slice. Copies the head; the body is taken as it is.
+    ///
+    /// # Panics
+    /// For a 206, which is a [`Entry::part`].
     #[must_use]
     pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
+        // Else a part would be given out as the whole.
+        assert_ne!(facts.status, 206);
         Self::open(key, facts, exact(fields), body, OnceLock::new(), ledger)
+    }
+
+    /// A part of a response: `body` is the bytes that `part` names, `facts` have the status 206.
+    ///
+    /// # Panics
+    /// When they are not.
+    #[must_use]
+    pub fn part(
+        key: Key,
+        facts: Facts,
+        fields: &Fields,
+        body: Bytes,
+        part: Part,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
+        // Else a client would get other bytes than those it asked for.
+        assert!(part.span.len() == body.len() as u64 && facts.status == 206);
+        debug_assert!(content_length_agrees(fields, &body) && !fields.contains("Content-Range"));
+        let extra = OnceLock::from(Some(Box::new(Extra::Part(part))));
+        Self::open(key, facts, exact(fields), body, extra, ledger)
     }
 
     /// The index of the variants under a primary key. `facts` are those of the newest variant.
@@ -120,6 +153,9 @@ impl Entry {
     pub fn renewed(&self, key: Key, facts: Facts, fields: &Fields) -> Self {
         match self.kind() {
             Kind::Content => Self::new(key, facts, fields, self.body.clone(), &self.ledger),
+            Kind::Part(part) => {
+                Self::part(key, facts, fields, self.body.clone(), part, &self.ledger)
+            }
             Kind::VaryIndex(index) => Self::vary_index(key, facts, index.clone(), &self.ledger),
         }
     }
@@ -189,12 +225,13 @@ impl Entry {
         &self.body
     }
 
-    /// Response or index.
+    /// Response, part or index.
     #[must_use]
     pub fn kind(&self) -> Kind<'_> {
         match self.extra.get() {
             Some(Some(extra)) => match extra.as_ref() {
                 Extra::VaryIndex(index) => Kind::VaryIndex(index),
+                Extra::Part(part) => Kind::Part(*part),
                 Extra::Encoded(_) => Kind::Content,
             },
             Some(None) | None => Kind::Content,
@@ -209,7 +246,7 @@ impl Entry {
             Some(None) => OtherCoding::Useless,
             Some(Some(extra)) => match extra.as_ref() {
                 Extra::Encoded(encoded) => OtherCoding::Made(encoded),
-                Extra::VaryIndex(_) => OtherCoding::Useless,
+                Extra::Part(_) | Extra::VaryIndex(_) => OtherCoding::Useless,
             },
         }
     }
@@ -240,6 +277,7 @@ impl Entry {
         let Some(Some(extra)) = self.extra.get() else { return 0 };
         let content = match extra.as_ref() {
             Extra::Encoded(encoded) => encoded.fields.as_wire().len() + encoded.body.len(),
+            Extra::Part(_) => 0,
             Extra::VaryIndex(index) => {
                 let specs = index.specs.iter();
                 specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len()).sum()
@@ -376,6 +414,32 @@ mod tests {
         assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
         assert_eq!(entry.kind(), Kind::VaryIndex(&index));
         assert_eq!(ledger.bytes(), entry.size_bytes());
+    }
+
+    #[test]
+    fn a_part_keeps_its_place_and_takes_no_coding() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let span = crate::http::range::Span { first: 3, last: 7 };
+        let part = Part { span, complete: Some(20) };
+        let facts = Facts { status: 206, ..plain_facts() };
+        let body = Bytes::from_static(b"hello");
+        let entry = Entry::part(key(), facts, &head(5), body, part, &ledger);
+        assert_eq!((entry.kind(), entry.status()), (Kind::Part(part), 206));
+        assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
+        let renewed = entry.renewed(key(), facts, &head(5));
+        assert_eq!(renewed.kind(), Kind::Part(part));
+        drop(entry);
+        assert_eq!(ledger.bytes(), renewed.size_bytes());
+    }
+
+    #[test]
+    #[should_panic(expected = "part.span.len()")]
+    fn a_part_of_another_length_is_not_made() {
+        let ledger = Arc::new(Ledger::new(1 << 20));
+        let span = crate::http::range::Span { first: 3, last: 8 };
+        let facts = Facts { status: 206, ..plain_facts() };
+        let part = Part { span, complete: None };
+        drop(Entry::part(key(), facts, &head(5), Bytes::from_static(b"hello"), part, &ledger));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! To the origin for one client, with an answer that the cache may still be able to keep: what
-//! can't or need not share a fetch (a HEAD, Authorization, a key whose answers could not be
-//! stored lately).
+//! can't or need not share a fetch (a HEAD, Authorization, a range of what is large, a key whose
+//! answers could not be stored lately).
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,20 +8,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{CacheStatus, Entry, Reason, own_fields, storable};
+use crate::cache::{CacheStatus, Entry, Reason, own_fields};
 use crate::http::Method;
 use crate::net::wall;
 use crate::proxy::ask::{Asked, Question};
 use crate::proxy::core::Core;
-use crate::proxy::deliver;
+use crate::proxy::cut::{Held, cut};
+use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::effects;
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
-use crate::proxy::hub::Published;
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::Purpose;
-use crate::proxy::pass::{self, ask, clean, gather};
+use crate::proxy::pass::{self, Copied, ask, clean, gather};
 use crate::proxy::race::{First, race};
 use crate::proxy::rescue;
 
@@ -66,13 +67,14 @@ impl Alone<'_> {
     }
 
     /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
-    /// of what may be large is not fetched for a part that will not be stored.
+    /// of what may be large is not fetched for a part of it.
     fn purpose(&self) -> Purpose<'static> {
-        let inquiry = self.inquiry;
-        if inquiry.task.head.method == Method::Head || inquiry.facts.range {
-            return Purpose::Pass;
+        let gzip = self.inquiry.codings.gzip.is_acceptable();
+        match self.inquiry.task.head.method {
+            Method::Head => Purpose::Pass,
+            _ if self.inquiry.facts.range => Purpose::Part { gzip },
+            _ => Purpose::Fill { stored: None, gzip },
         }
-        Purpose::Fill { stored: None, gzip: inquiry.codings.gzip.is_acceptable() }
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
@@ -90,29 +92,75 @@ impl Alone<'_> {
         &self,
         core: &Rc<Core>,
         ground: &Ground,
-        mut asked: Asked,
+        asked: Asked,
         status: CacheStatus,
         client: &impl Downstream,
     ) {
         let inquiry = self.inquiry;
-        let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
-        let head = &asked.answer.head;
-        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
-        let small = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        let (head, length) = (&asked.answer.head, asked.answer.body.length());
+        let base = self.stored.as_deref();
+        let keeping = Keeping::of(inquiry, base, head, length, asked.times);
+        let small = length.is_some_and(|it| it <= GATHER_BYTES_MAX);
         // What must be cut, decoded or judged by conditions must be whole first.
-        let partial = inquiry.is_partial() || inquiry.must_decode(head);
-        let whole = small && (facts.is_ok() || partial);
-        if !whole {
-            let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
-            let status = status.unstored(why);
-            return pass::send(core, task, upstream, asked, status, client).await;
+        let shaped = head.status != 206 && (inquiry.is_partial() || inquiry.must_decode(head));
+        let room = |keeping: &Keeping| keeping.length(length).is_some_and(|it| core.takes(it));
+        match keeping {
+            Ok(keeping) if small => self.gathered(core, ground, asked, Ok(keeping), client).await,
+            Err(why) if small && shaped => {
+                self.gathered(core, ground, asked, Err(why), client).await;
+            }
+            Ok(keeping) if room(&keeping) => {
+                self.copied(core, ground, asked, keeping, status, client).await;
+            }
+            other => {
+                let why = other.err().unwrap_or(Reason::ResponseTooLarge);
+                let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
+                pass::send(core, task, upstream, asked, status.unstored(why), client).await;
+            }
         }
+    }
+
+    /// Sends an answer as it comes, and stores what it makes when all of it has come.
+    async fn copied(
+        &self,
+        core: &Rc<Core>,
+        ground: &Ground,
+        asked: Asked,
+        keeping: Keeping,
+        status: CacheStatus,
+        client: &impl Downstream,
+    ) {
+        let (inquiry, times) = (self.inquiry, asked.times);
+        let status = CacheStatus { stored: true, ..status };
+        let copy = Copied::new(move |chunks: &[Bytes]| {
+            if let Ok(body) = keeping.body(chunks) {
+                let Keeping { head, facts, .. } = keeping;
+                let _ =
+                    fill::fill_solo(core, inquiry, ground, Material { head, times, facts, body });
+            }
+        });
+        let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
+        pass::send_copied(core, task, upstream, asked, status, copy, client).await;
+    }
+
+    /// Takes all of an answer, stores what it makes, and sends what of it the client wants.
+    async fn gathered(
+        &self,
+        core: &Rc<Core>,
+        ground: &Ground,
+        mut asked: Asked,
+        keeping: Result<Keeping, Reason>,
+        client: &impl Downstream,
+    ) {
+        let inquiry = self.inquiry;
+        let upstream = inquiry.upstream(core);
+        let status = CacheStatus { fwd_status: Some(asked.answer.head.status), ..self.status };
         let gathered = {
             let mut gathering = pin!(gather(upstream, &mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
-                First::Right(()) if facts.is_ok() => gathering.await,
+                First::Right(()) if keeping.is_ok() => gathering.await,
                 First::Right(()) => return,
             }
         };
@@ -127,29 +175,35 @@ impl Alone<'_> {
         let Asked { connection, answer, times, leave } = asked;
         leave.answered(&answer.head);
         connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
-        match facts {
-            Ok(facts) => {
-                let own = own_fields(&answer.head);
-                let material = Material { head: answer.head, times, facts, body };
-                let (entry, published) = fill::fill_solo(core, inquiry, ground, material);
-                let status = match published {
-                    Published::Doomed => status.unstored(Reason::Purged),
-                    Published::New | Published::Replaced => CacheStatus { stored: true, ..status },
-                };
-                deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
-            }
-            Err(why) => {
-                let status = status.unstored(why);
-                let head = clean(answer.head);
-                let body: Bytes = body;
-                let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
-                deliver::note(&mut whole.head.fields, &status);
-                let result = deliver::result_of(&status);
-                deliver::whole(core, task, whole, result, client).await;
-            }
+        let stored = keeping.and_then(|keeping| {
+            let body = keeping.body(std::slice::from_ref(&body))?;
+            let Keeping { head, facts, .. } = keeping;
+            Ok(fill::fill_solo(core, inquiry, ground, Material { head, times, facts, body }))
+        });
+        let (entry, status) = match stored {
+            Ok((entry, kept)) => (Some(entry), kept.told(status)),
+            Err(why) => (None, status.unstored(why)),
+        };
+        // A part goes on as the origin sent it: it is the answer to this request.
+        if let Some(entry) = entry.filter(|_| answer.head.status != 206) {
+            let own = own_fields(&answer.head);
+            return deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
         }
+        let mut whole = match answer.head.status {
+            206 => {
+                let length = Some(body.len() as u64);
+                Whole { head: clean(answer.head), body, length }
+            }
+            _ => {
+                let (request, received) = (&inquiry.task.head, times.responded);
+                cut(request, clean(answer.head), body, Held::Whole, received, wall())
+            }
+        };
+        deliver::note(&mut whole.head.fields, &status);
+        let result = deliver::result_of(&status);
+        deliver::whole(core, &inquiry.task, whole, result, client).await;
     }
 }
 
-/// Up to this length a storable answer is gathered and kept.
+/// Up to this length a storable answer is gathered before it is sent.
 const GATHER_BYTES_MAX: u64 = 256 * 1024;

@@ -163,6 +163,13 @@ impl Core {
         }
     }
 
+    /// Whether some tier takes a body of that length.
+    #[must_use]
+    pub fn takes(&self, bytes: u64) -> bool {
+        let plan = self.plan();
+        self.store.is_some() || (plan.memory_cache && bytes <= plan.memory_object_bytes_max)
+    }
+
     /// Makes an entry visible on this core and, where older ones are, gone from the others.
     pub fn show(&self, entry: &Arc<Entry>, published: Published) {
         match published {

@@ -33,11 +33,12 @@ pub async fn renew(
     let primary = &inquiry.primary;
     let live = || core.shared.hub.live(primary.hash(), primary.bytes());
     let Some(entry) = stored.cloned().or_else(live) else { return };
-    if !matches!(entry.kind(), Kind::Content) {
-        return;
-    }
+    let bytes = match entry.kind() {
+        Kind::Content => Some(entry.body().len() as u64),
+        Kind::Part(part) => part.complete,
+        Kind::VaryIndex(_) => return,
+    };
     let (head, times) = (&asked.answer.head, asked.times);
-    let bytes = entry.body().len() as u64;
     match head_update(entry.status(), entry.fields(), bytes, head, times) {
         HeadUpdate::Ignore => {}
         HeadUpdate::Invalidate => {

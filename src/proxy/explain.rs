@@ -13,13 +13,16 @@ use crate::http::RequestHead;
 use crate::net::{mono, wall};
 use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
+use crate::proxy::cut;
 use crate::proxy::error::Refusal;
 use crate::proxy::exchange::{NoInquiry, Prepared};
+use crate::proxy::fetch;
 use crate::proxy::fill;
 use crate::proxy::gate;
 use crate::proxy::hub::Traffic;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
+use crate::proxy::origin::Purpose;
 use crate::proxy::request::{Destination, Task};
 use crate::proxy::variant::{self, is_newer};
 use crate::store::GetOutcome;
@@ -43,6 +46,8 @@ pub enum Action {
     ServeStaleAndRefresh,
     /// Ask the origin whether what is stored still holds.
     Validate,
+    /// Fetch from the origin what a stored part lacks.
+    Complete,
     /// Fetch from the origin; others who ask meanwhile share it.
     Fetch,
     /// Wait for a fetch that is under way.
@@ -93,6 +98,7 @@ impl Action {
             Self::ServeStale => "serve_stale",
             Self::ServeStaleAndRefresh => "serve_stale_and_refresh",
             Self::Validate => "validate",
+            Self::Complete => "complete",
             Self::Fetch => "fetch",
             Self::Follow => "follow",
             Self::FetchAlone => "fetch_alone",
@@ -156,7 +162,7 @@ fn refused(upstream: Option<u16>, reason: &'static str) -> Explanation {
 /// What is stored for the request, and the index of variants that led to it.
 async fn find(core: &Rc<Core>, inquiry: &Inquiry) -> (Option<Found>, Option<Arc<Entry>>) {
     let Some(found) = look_up(core, inquiry, &inquiry.primary).await else { return (None, None) };
-    if matches!(found.entry.kind(), Kind::Content) {
+    if !matches!(found.entry.kind(), Kind::VaryIndex(_)) {
         return (Some(found), None);
     }
     let index = found.entry;
@@ -211,7 +217,7 @@ fn decide(
         Some(Kind::VaryIndex(index)) => {
             index.specs.iter().map(|it| it.as_str().to_owned()).collect()
         }
-        Some(Kind::Content) | None => Vec::new(),
+        Some(Kind::Content | Kind::Part(_)) | None => Vec::new(),
     };
     let reason = reason.map(Reason::as_str);
     let upstream = Some(inquiry.upstream);
@@ -221,9 +227,7 @@ fn decide(
 type Decided = (Action, Option<Reason>, Option<CacheStatus>);
 
 fn with_entry(core: &Core, inquiry: &Inquiry, entry: &Arc<Entry>) -> Decided {
-    let facts = entry.facts();
-    let now = wall();
-    match judge(inquiry, &facts, now) {
+    match judge(inquiry, entry, wall()) {
         Verdict::Serve(status) => {
             let fresh = matches!(status.outcome, Outcome::Hit);
             let action = if fresh { Action::Serve } else { Action::ServeStale };
@@ -268,12 +272,19 @@ fn without_entry(
             let (facts, now) = (entry.facts(), wall());
             let instead = stale_on_error(&inquiry.facts, &facts, &inquiry.policy, now);
             if traffic == Traffic::Waiting
+                && cut::answers(inquiry, entry, now)
                 && let Ok(why) = instead
             {
                 let status = CacheStatus::stale(facts.ttl(now), why);
                 return (Action::ServeStale, Some(why), Some(status));
             }
-            let action = if facts.has_validator { Action::Validate } else { Action::Fetch };
+            let action = match fetch::purpose(inquiry, Some(entry)) {
+                Purpose::Fill { stored: Some(_), .. } => Action::Validate,
+                Purpose::Complete { .. } => Action::Complete,
+                Purpose::Fill { stored: None, .. } | Purpose::Part { .. } | Purpose::Pass => {
+                    Action::Fetch
+                }
+            };
             (action, reason, Some(status))
         }
     }

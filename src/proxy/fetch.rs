@@ -10,19 +10,22 @@ use bytes::Bytes;
 use monoio::time::timeout;
 
 use crate::cache::{
-    Entry, Facts, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, storable,
-    update,
+    Entry, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, update,
 };
-use crate::http::hop;
+use crate::http::conditional::Validators;
+use crate::http::{ResponseHead, hop};
 use crate::metrics::Counter;
 use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
+use crate::proxy::cut::{self, Held};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Material};
 use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
+use crate::proxy::judge::RANGE_FILL_BYTES_MAX;
+use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
@@ -58,15 +61,11 @@ impl Fetch {
         let inquiry = Rc::clone(&self.inquiry);
         let flight = Arc::clone(lead.flight());
         loop {
-            let stored = self.base.as_ref().filter(|it| it.facts().has_validator);
-            let coded = stored.is_some_and(|it| it.marks().gzip);
+            let purpose = purpose(&self.inquiry, self.base.as_ref());
             let question = Question {
                 task: &inquiry.task,
                 upstream: inquiry.upstream(&core),
-                purpose: Purpose::Fill {
-                    stored: stored.map(|it| it.fields()),
-                    gzip: coded || inquiry.codings.gzip.is_acceptable(),
-                },
+                purpose,
                 body: inquiry.body.clone(),
             };
             let asked = ask(&core, &question, async |hint| {
@@ -78,6 +77,15 @@ impl Fetch {
                 Ok(asked) => asked,
                 Err(fault) => return self.failed(lead, fault),
             };
+            if let Purpose::Complete { .. } = purpose
+                && !self.completes(&asked)
+            {
+                // Not the rest of what is stored: ask again, for the whole.
+                self.finish(asked.connection, &asked.answer.body);
+                asked.leave.succeeded();
+                self.base = None;
+                continue;
+            }
             if asked.answer.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
@@ -95,6 +103,20 @@ impl Fetch {
         }
     }
 
+    /// Whether the answer to [`Purpose::Complete`] is one to go on with: what was missing, the
+    /// whole, or an error. A 304, 206 or 416 that does not fit says that something else is stored
+    /// here than there.
+    fn completes(&self, asked: &Asked) -> bool {
+        let (head, length) = (&asked.answer.head, asked.answer.body.length());
+        let whole = || {
+            let base = self.base.as_deref();
+            let keeping = Keeping::of(&self.inquiry, base, head, length, asked.times);
+            let takes = |it: &Keeping| it.length(length).is_none_or(|it| self.core.takes(it));
+            keeping.is_ok_and(|it| !it.is_part() && takes(&it))
+        };
+        !matches!(head.status, 206 | 304 | 416) || (head.status == 206 && whole())
+    }
+
     fn finish(&self, connection: Connection, body: &Body) {
         connection
             .finish(body, &self.core.pools[usize::from(self.inquiry.upstream(&self.core).origin)]);
@@ -106,9 +128,9 @@ impl Fetch {
 
     /// What is stored, if it may stand in for a failure.
     fn stale(&self) -> Option<Arc<Entry>> {
-        let base = self.base.as_ref()?;
         let now = crate::net::wall();
         let inquiry = &self.inquiry;
+        let base = self.base.as_ref().filter(|it| cut::answers(inquiry, it, now))?;
         stale_on_error(&inquiry.facts, &base.facts(), &inquiry.policy, now).ok()?;
         Some(Arc::clone(base))
     }
@@ -156,53 +178,79 @@ impl Fetch {
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().leave_own(own_fields(head));
-        match storable(&self.inquiry.facts, head, asked.times, &self.inquiry.policy) {
-            Ok(facts) => self.keep(lead, asked, facts).await,
+        let (base, length) = (self.base.as_deref(), asked.answer.body.length());
+        match Keeping::of(&self.inquiry, base, head, length, asked.times) {
+            Ok(keeping) if keeping.is_part() => self.keep_part(lead, asked, keeping).await,
+            Ok(keeping) => self.keep(lead, asked, keeping).await,
             Err(reason) => self.hand_on(lead, asked, reason).await,
         }
     }
 
-    /// A storable answer: whole when it came in one piece, else readable while it arrives.
-    async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let length = asked.answer.body.length();
-        if let Some(length) = length
-            && self.is_too_large(length)
-        {
-            return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
+    /// A part although the whole was asked for: the client that wants a range has it all the same.
+    async fn keep_part(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
+        match self.gather(&mut asked).await {
+            Ok(body) if keeping.fits(body.len() as u64) => {
+                self.kept(lead, asked, keeping, &[body]);
+            }
+            Ok(_) => {
+                asked.leave.succeeded();
+                lead.private();
+            }
+            Err(fault) => self.broken(lead, asked, fault),
         }
+    }
+
+    /// A storable answer: whole when it came in one piece, else readable while it arrives.
+    async fn keep(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
+        let length = keeping.length(asked.answer.body.length());
         if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
             // Not all of that for a part: the client goes by itself, with its range.
             asked.leave.succeeded();
             return lead.private();
         }
+        if length.is_some_and(|it| !self.core.takes(it)) {
+            return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
+        }
         let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
-            Ok(AtHand::Whole(chunks)) => {
-                return self.kept(lead, asked, facts, chunks.concat().into());
-            }
+            Ok(AtHand::Whole(chunks)) => return self.kept(lead, asked, keeping, &chunks),
             Ok(AtHand::Part(chunks)) => chunks,
             Err(fault) => return self.broken(lead, asked, fault),
         };
         let body = Growing::new(growing::Keep::All);
+        let (before, after) = keeping.around();
+        let stored_bytes = before.len() + after.len();
+        body.push(before);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
-        let worth = facts.is_worth_waiting_for();
-        lead.flight().stream(Arc::new(self.incoming(&asked, &body, worth, None)));
-        match self.pump(&mut asked, &body).await {
-            Ok(()) => {
-                body.finish(Complete::Whole);
-                self.kept(lead, asked, facts, body.concatenated());
-            }
-            Err(fault) => {
-                body.finish(Complete::CutShort);
-                self.broken(lead, asked, fault);
-            }
+        let worth = keeping.facts.is_worth_waiting_for();
+        let head = keeping.head.clone();
+        lead.flight().stream(Arc::new(self.incoming(head, length, &body, worth, None)));
+        if let Err(fault) = self.pump(&mut asked, &body).await {
+            body.finish(Complete::CutShort);
+            return self.broken(lead, asked, fault);
+        }
+        body.push(after);
+        let whole = body.concatenated();
+        if !keeping.fits((whole.len() - stored_bytes) as u64) {
+            body.finish(Complete::CutShort);
+            return self.broken(lead, asked, PART_LENGTH);
+        }
+        body.finish(Complete::Whole);
+        self.fill(lead, asked, keeping, whole);
+    }
+
+    fn kept(self, lead: Lead<Entry>, asked: Asked, keeping: Keeping, chunks: &[Bytes]) {
+        match keeping.body(chunks) {
+            Ok(body) => self.fill(lead, asked, keeping, body),
+            Err(_) => self.broken(lead, asked, PART_LENGTH),
         }
     }
 
-    fn kept(self, lead: Lead<Entry>, asked: Asked, facts: Facts, body: Bytes) {
+    fn fill(self, lead: Lead<Entry>, asked: Asked, keeping: Keeping, body: Bytes) {
         let Asked { connection, answer, times, leave } = asked;
         leave.answered(&answer.head);
         self.finish(connection, &answer.body);
-        let material = Material { head: answer.head, times, facts, body };
+        let Keeping { head, facts, .. } = keeping;
+        let material = Material { head, times, facts, body };
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
     }
 
@@ -219,7 +267,8 @@ impl Fetch {
                     let body = Growing::new(growing::Keep::All);
                     body.push(bytes);
                     body.finish(Complete::Whole);
-                    let incoming = self.incoming(&asked, &body, true, Some(reason));
+                    let (head, length) = Self::as_received(&asked);
+                    let incoming = self.incoming(head, length, &body, true, Some(reason));
                     lead.flight().stream(Arc::new(incoming));
                     asked.leave.answered(&asked.answer.head);
                     self.finish(asked.connection, &asked.answer.body);
@@ -233,8 +282,14 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
+        if self.inquiry.facts.range && asked.answer.head.status == 200 && !short {
+            // As above: no need to send it all.
+            asked.leave.succeeded();
+            return lead.private();
+        }
         let body = Growing::new(growing::Keep::Passing);
-        lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
+        let (head, length) = Self::as_received(&asked);
+        lead.flight().stream(Arc::new(self.incoming(head, length, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
             Ok(()) if asked.answer.body.is_done() => {
                 body.finish(Complete::Whole);
@@ -251,26 +306,23 @@ impl Fetch {
         }
     }
 
-    /// Whether no tier takes a body of that length.
-    fn is_too_large(&self, length: u64) -> bool {
-        let plan = self.core.plan();
-        let memory = plan.memory_cache && length <= plan.memory_object_bytes_max;
-        !memory && self.core.store.is_none()
+    fn as_received(asked: &Asked) -> (ResponseHead, Option<u64>) {
+        (asked.answer.head.clone(), asked.answer.body.length())
     }
 
     fn incoming(
         &self,
-        asked: &Asked,
+        head: ResponseHead,
+        length: Option<u64>,
         body: &Arc<Growing>,
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = pass::clean(asked.answer.head.clone());
+        let own = own_fields(&head);
+        let mut head = pass::clean(head);
         let gzip = is_gzip(&head);
-        let own = own_fields(&asked.answer.head);
         let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         head.fields.retain(|field| !is_own(field.name));
-        let length = asked.answer.body.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }
 
@@ -308,8 +360,33 @@ impl Fetch {
     }
 }
 
+/// What to ask the origin for when `base` is stored: whether it still holds, what it lacks, or the
+/// whole.
+#[must_use]
+pub fn purpose<'b>(inquiry: &Inquiry, base: Option<&'b Arc<Entry>>) -> Purpose<'b> {
+    let gzip = inquiry.codings.gzip.is_acceptable();
+    let whole = Purpose::Fill { stored: None, gzip };
+    let Some(base) = base else { return whole };
+    let (fields, coded) = (base.fields(), base.marks().gzip);
+    if cut::answers(inquiry, base, crate::net::wall()) {
+        let stored = base.facts().has_validator.then_some(fields);
+        return Purpose::Fill { stored, gzip: gzip || (coded && stored.is_some()) };
+    }
+    let Held::Part(part) = Held::of(base) else { return whole };
+    match part.missing().filter(|_| is_strong(base)) {
+        Some(missing) => Purpose::Complete { stored: fields, missing, gzip: coded },
+        None => whole,
+    }
+}
+
+/// Whether a stored part can be completed: its validator names these bytes and no others.
+fn is_strong(part: &Entry) -> bool {
+    let received = part.facts().response_time;
+    Validators::of_fields(part.status(), part.fields(), received).strong().is_some()
+}
+
+/// The rest of a part is not as long as it says.
+const PART_LENGTH: Fault = Fault::Invalid("part_length");
 /// Up to this length a body is gathered before anybody gets it: it comes with its head or one
 /// round trip later, and is then written in one piece.
-const GATHER_BYTES_MAX: u64 = 64 * 1024;
-/// A longer response is not fetched whole for a request for a part of it.
-const RANGE_FILL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const GATHER_BYTES_MAX: u64 = 64 * 1024;

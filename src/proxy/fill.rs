@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::Wall;
-use crate::cache::{Entry, Exchange, Facts, Key, Kind, Updated, record, stored_fields};
+use crate::cache::{
+    CacheStatus, Entry, Exchange, Facts, Key, Kind, Part, Reason, Updated, record, stored_fields,
+};
 use crate::http::{Fields, ResponseHead};
 use crate::net::mono;
 use crate::proxy::core::Core;
@@ -17,15 +19,15 @@ use crate::proxy::purge;
 use crate::proxy::variant::{self, Placed};
 use crate::store;
 
-/// A whole answer that may be stored.
+/// A whole answer, or a part, that may be stored.
 pub struct Material {
-    /// Its head as received.
+    /// Its head as received; of a part with its Content-Range.
     pub head: ResponseHead,
     /// When it was asked for and came.
     pub times: Exchange,
     /// What the policy made of it.
     pub facts: Facts,
-    /// Its whole body, in memory of its own.
+    /// All of its body, in memory of its own.
     pub body: Bytes,
 }
 
@@ -118,10 +120,44 @@ pub fn fill_solo(
     inquiry: &Inquiry,
     ground: &Ground,
     material: Material,
-) -> (Arc<Entry>, Published) {
+) -> (Arc<Entry>, Kept) {
     let (entry, index) = make(core, inquiry, ground, material);
-    let published = show_solo(core, inquiry, ground, index.as_ref(), &entry);
-    (entry, published)
+    let key = entry.key();
+    let live = core.shared.hub.live(key.hash(), key.bytes());
+    let outdone = matches!(entry.kind(), Kind::Part(_))
+        && live.is_some_and(|it| matches!(it.kind(), Kind::Content));
+    // The whole that somebody has stored meanwhile is worth more than a part.
+    if outdone {
+        return (entry, Kept::Outdone);
+    }
+    let kept = match show_solo(core, inquiry, ground, index.as_ref(), &entry) {
+        Published::Doomed => Kept::Purged,
+        Published::New | Published::Replaced => Kept::Stored,
+    };
+    (entry, kept)
+}
+
+/// What became of the answer of a request that went alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is stored.
+    Stored,
+    /// Its key was purged meanwhile.
+    Purged,
+    /// It is a part, and the whole is stored.
+    Outdone,
+}
+
+impl Kept {
+    /// What is said of it.
+    #[must_use]
+    pub fn told(self, status: CacheStatus) -> CacheStatus {
+        match self {
+            Self::Stored => CacheStatus { stored: true, ..status },
+            Self::Purged => status.unstored(Reason::Purged),
+            Self::Outdone => status,
+        }
+    }
 }
 
 /// Shows an entry for which there is no lead, with the index that leads to it.
@@ -151,12 +187,21 @@ fn make(
     material: Material,
 ) -> (Arc<Entry>, Option<Arc<Entry>>) {
     let Material { head, times, facts, body } = material;
+    let part = Part::of(&head);
     let mut fields = stored_fields(&head, times);
+    if part.is_some() {
+        // Said anew with each answer; a 200 may have one that means nothing.
+        fields.remove("Content-Range");
+    }
     fields.remove("Content-Length");
     fields.push("Content-Length", body.len().to_string());
     fields.push("Via", crate::proxy::origin::via(head.version));
     let placed = place(core, inquiry, ground, &fields, &facts);
-    let entry = Entry::new(placed.key, facts, &fields, body, &core.shared.ledger);
+    let ledger = &core.shared.ledger;
+    let entry = match part {
+        Some(part) => Entry::part(placed.key, facts, &fields, body, part, ledger),
+        None => Entry::new(placed.key, facts, &fields, body, ledger),
+    };
     (Arc::new(marked(core, entry)), placed.index)
 }
 

@@ -9,12 +9,12 @@
 //! | take the body | `exchange` (`body`) | 4xx | look up, or pass |
 //! | look up | `serve` (`judge`, `hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
 //! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
-//! | fill the cache | `fill` (`variant`) | | deliver |
+//! | fill the cache | `fill` (`keeping`, `variant`) | | deliver |
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
-//! | deliver | `deliver` (`answer`) | the entry: 200, 206, 304, 416 | |
+//! | deliver | `deliver` (`cut`, `answer`) | the entry: 200, 206, 304, 416 | |
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
 //! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
@@ -25,6 +25,7 @@ mod answer;
 mod ask;
 mod body;
 pub mod core;
+mod cut;
 pub mod deliver;
 pub mod downstream;
 mod effects;
@@ -43,6 +44,7 @@ pub mod inbox;
 mod inquiry;
 pub mod journal;
 mod judge;
+mod keeping;
 pub mod keyed;
 pub mod origin;
 mod pass;

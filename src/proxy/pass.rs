@@ -20,8 +20,7 @@ use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::{Downstream, Length, Reply};
 use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
-use crate::proxy::hub::Published;
+use crate::proxy::fill::{self, Ground, Kept, Material};
 use crate::proxy::origin::{AtHand, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -82,9 +81,9 @@ pub async fn settled(
     };
     let (head, times) = (asked.answer.head.clone(), asked.times);
     let material = Material { head: head.clone(), times, facts, body: body.clone() };
-    let (_, published) = fill::fill_solo(core, &inquiry, &ground, material);
+    let (_, kept) = fill::fill_solo(core, &inquiry, &ground, material);
     finish(core, upstream, asked);
-    let stored = published != Published::Doomed;
+    let stored = kept == Kept::Stored;
     let status = CacheStatus { stored, fwd_status: Some(head.status), ..*status };
     let mut head = clean(head);
     deliver::note(&mut head.fields, &status);
@@ -135,8 +134,50 @@ pub async fn send(
     core: &Core,
     task: &Task,
     upstream: &Upstream,
+    asked: Asked,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
+    let copy = Copied { chunks: Vec::new(), at_end: None::<fn(&[Bytes])> };
+    send_copied(core, task, upstream, asked, status, copy, client).await;
+}
+
+/// A copy of a body that goes by.
+pub struct Copied<F> {
+    /// What has gone by; nothing where nobody asks for it.
+    chunks: Vec<Bytes>,
+    /// Is given all of it, before the client has the end.
+    at_end: Option<F>,
+}
+
+impl<F: FnOnce(&[Bytes])> Copied<F> {
+    /// For `at_end`, which is not called for a body that the client doesn't wait for, or that is
+    /// cut short.
+    pub const fn new(at_end: F) -> Self {
+        Self { chunks: Vec::new(), at_end: Some(at_end) }
+    }
+
+    fn take(&mut self, chunk: &Bytes) {
+        if self.at_end.is_some() {
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end(&self.chunks);
+        }
+    }
+}
+
+/// As [`send`], with a copy of the body.
+pub async fn send_copied(
+    core: &Core,
+    task: &Task,
+    upstream: &Upstream,
     mut asked: Asked,
     status: CacheStatus,
+    mut copy: Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
 ) {
     let stated = stated_length(&asked.answer.head);
@@ -147,6 +188,8 @@ pub async fn send(
     let first = match asked.connection.at_hand(&mut asked.answer.body) {
         Ok(AtHand::Whole(chunks)) => {
             finish(core, upstream, asked);
+            chunks.iter().for_each(|chunk| copy.take(chunk));
+            copy.end();
             let body = Bytes::from(chunks.concat());
             let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
             let length = if bodyless { stated } else { Some(body.len() as u64) };
@@ -162,7 +205,7 @@ pub async fn send(
     let reply = Reply { status: code, fields: head.fields, length };
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(core, upstream, asked, first, client).await;
+        bytes = pump(core, upstream, asked, first, &mut copy, client).await;
     }
     deliver::count(core, task, code, result, bytes);
 }
@@ -173,10 +216,12 @@ async fn pump(
     upstream: &Upstream,
     mut asked: Asked,
     first: Vec<Bytes>,
+    copy: &mut Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
 ) -> u64 {
     let mut bytes = 0;
     for chunk in first {
+        copy.take(&chunk);
         bytes += chunk.len() as u64;
         if client.chunk(chunk).await.is_err() {
             return bytes;
@@ -191,12 +236,17 @@ async fn pump(
         };
         match chunk {
             Ok(Some(chunk)) => {
+                copy.take(&chunk);
+                if asked.answer.body.is_done() {
+                    copy.end();
+                }
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
                     return bytes;
                 }
             }
             Ok(None) => {
+                copy.end();
                 finish(core, upstream, asked);
                 let _ = client.finish().await;
                 return bytes;

@@ -6,6 +6,7 @@ use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::{CacheResult, Counter};
 use crate::net::wall;
 use crate::proxy::core::Core;
+use crate::proxy::cut;
 use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Problem, Refusal};
@@ -24,6 +25,9 @@ pub async fn stale(
     client: &impl Downstream,
 ) -> Result<(), Reason> {
     let now = wall();
+    if !cut::answers(inquiry, entry, now) {
+        return Err(Reason::Partial);
+    }
     let reason = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)?;
     let ttl = entry.facts().ttl(now);
     let status = match fault {

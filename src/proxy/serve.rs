@@ -11,6 +11,7 @@ use crate::metrics::Counter;
 use crate::net::{mono, wall};
 use crate::proxy::alone::Alone;
 use crate::proxy::core::Core;
+use crate::proxy::cut::Held;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Refusal};
@@ -194,7 +195,7 @@ impl Search {
         client: &impl Downstream,
     ) -> Option<Round> {
         let inquiry = Rc::clone(&self.inquiry);
-        let status = match judge(&inquiry, &entry.facts(), wall()) {
+        let status = match judge(&inquiry, entry, wall()) {
             Verdict::Serve(status) => status,
             Verdict::ServeAndRefresh(status) => {
                 self.refresh(entry);
@@ -204,7 +205,13 @@ impl Search {
                 self.unfit = Some((Arc::clone(entry), reason));
                 return None;
             }
-            Verdict::Alone(status) => return Some(Round::Alone(status)),
+            Verdict::Alone(status) => {
+                if let Held::Part(_) = Held::of(entry) {
+                    // What comes may be put to it.
+                    self.unfit = Some((Arc::clone(entry), Reason::Partial));
+                }
+                return Some(Round::Alone(status));
+            }
             Verdict::Refuse => {
                 rescue::refuse(&self.core, &inquiry.task, Refusal::OnlyIfCached, client).await;
                 return Some(Round::Answered);
@@ -294,7 +301,7 @@ impl Search {
                 self.index = Some(entry);
                 return Round::Again;
             }
-            let Verdict::Ask(reason) = judge(&self.inquiry, &entry.facts(), wall()) else {
+            let Verdict::Ask(reason) = judge(&self.inquiry, &entry, wall()) else {
                 fill::promote_stored(&self.core, &self.inquiry, lead, &ground, &entry);
                 let judged = self.judge(&entry, Counter::L2Hits, client).await;
                 return judged.unwrap_or(Round::Again);

@@ -23,7 +23,7 @@ use crate::http::Fields;
 use crate::proxy::inquiry::Inquiry;
 
 /// Finds the variant for a request's values in a core's part of L1; nothing unless the shard has
-/// one under each list. `key` holds the primary key, and is used up.
+/// one under each list and it is whole. `key` holds the primary key, and is used up.
 pub fn find_in_shard<'v>(
     seed: &Seed,
     shard: &mut Shard,
@@ -43,7 +43,7 @@ pub fn find_in_shard<'v>(
             newest = Some(Arc::clone(entry));
         }
     }
-    newest
+    newest.filter(|it| matches!(it.kind(), Kind::Content))
 }
 
 /// Whether one of two responses that match a request is to be preferred (RFC 9111 section 4): by
@@ -99,7 +99,7 @@ pub fn place(
     let Some(spec) = spec else { return Placed { key: inquiry.primary.clone(), index: None } };
     let old = known.and_then(|it| match it.kind() {
         Kind::VaryIndex(index) => Some((it, index)),
-        Kind::Content => None,
+        Kind::Content | Kind::Part(_) => None,
     });
     let outlives = |index: &Entry| {
         index.facts().keep_until(&inquiry.policy) >= facts.keep_until(&inquiry.policy)

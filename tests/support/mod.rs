@@ -7,6 +7,7 @@
 //! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
+//! | `ranges` | an origin that honours ranges, and a look at what comes of them |
 //! | `load` | the same request over many connections at the same moment |
 //!
 //! Nothing here sleeps for luck: a test waits for a condition ([`eventually`], [`Gate`]) and fails
@@ -25,6 +26,7 @@ pub mod load;
 pub mod message;
 pub mod origin;
 pub mod proxy;
+pub mod ranges;
 
 pub use client::{Client, Fault};
 pub use message::{Request, Response};

@@ -70,7 +70,7 @@ impl Counts {
             Reason::Authorization,
             Reason::SetCookie,
             Reason::VaryAny,
-            Reason::Partial,
+            Reason::PartUnusable,
             Reason::NoFreshness,
             Reason::NoValidator,
         ] {

@@ -1,7 +1,8 @@
 //! The request as the origin gets it: which of the client's fields go on, which are ours.
 
 use crate::base::Wall;
-use crate::cache::conditional_request;
+use crate::cache::{conditional_request, range_request};
+use crate::http::range::Range;
 use crate::http::{Fields, Method, RequestHead, hop};
 use crate::proxy::plan::Upstream;
 
@@ -41,6 +42,21 @@ pub enum OutgoingBody {
 pub enum Purpose<'a> {
     /// This client alone: its conditions, ranges and codings go on.
     Pass,
+    /// This client, by itself: as it asks, in a coding that the cache can keep.
+    Part {
+        /// In gzip, if the origin has it; else uncoded.
+        gzip: bool,
+    },
+    /// The cache: the one range that a stored part lacks, or the whole if that has changed
+    /// (RFC 9110 section 13.1.5).
+    Complete {
+        /// The part's fields, with the strong validator that the rest must have too.
+        stored: &'a Fields,
+        /// What it lacks.
+        missing: Range,
+        /// Whether the part is in gzip.
+        gzip: bool,
+    },
     /// The cache: the whole.
     Fill {
         /// What is stored already: its validators make the request conditional.
@@ -62,11 +78,21 @@ pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
     if let Some(key) = &out.upstream.api_key {
         fields.replace("X-API-Key", key.expose());
     }
-    if let Purpose::Fill { stored, gzip } = out.purpose {
-        fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
-        fields.push("Accept-Encoding", if gzip { "gzip" } else { "identity" });
-        if let Some(stored) = stored {
-            conditional_request(&mut fields, stored, out.now);
+    let coding = |gzip| if gzip { "gzip" } else { "identity" };
+    match out.purpose {
+        Purpose::Pass => {}
+        Purpose::Part { gzip } => fields.replace("Accept-Encoding", coding(gzip)),
+        Purpose::Complete { stored, missing, gzip } => {
+            fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
+            fields.push("Accept-Encoding", coding(gzip));
+            range_request(&mut fields, stored, missing, out.now);
+        }
+        Purpose::Fill { stored, gzip } => {
+            fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
+            fields.push("Accept-Encoding", coding(gzip));
+            if let Some(stored) = stored {
+                conditional_request(&mut fields, stored, out.now);
+            }
         }
     }
     write_head(out, &fields)
