@@ -141,6 +141,30 @@ fn what_the_request_says_decides_whether_it_takes_what_is_stored() {
     }
 }
 
+/// RFC 9111 section 5.2.1.7: whatever else keeps a request from the store, it does not reach the
+/// origin either.
+#[test]
+fn only_if_cached_never_reaches_the_origin() {
+    let only = ("Cache-Control", "only-if-cached");
+    let rows: [(&str, Lines<'_>); 7] = [
+        ("GET", &[only]),
+        ("HEAD", &[only]),
+        ("GET", &[("Cache-Control", "only-if-cached, no-store")]),
+        ("GET", &[only, ("If-Match", "\"a\"")]),
+        ("GET", &[only, ("Range", "bytes=0-1")]),
+        ("GET", &[only, ("Authorization", "Bearer x")]),
+        ("POST", &[only, ("Content-Type", "application/json")]),
+    ];
+    let origin = Origin::obedient();
+    let proxy = proxy_over(&origin);
+    for (method, fields) in rows {
+        let refused = proxy.ask(method, "/api/x", fields);
+        assert_eq!(refused.status, 504, "{method} {fields:?}");
+        assert_eq!(refused.field("Cache-Status"), Some("apiproxyd; detail=only_if_cached"));
+    }
+    assert_eq!(origin.count(), 0);
+}
+
 /// RFC 9110 section 14: parts of a stored whole are the right bytes.
 #[test]
 fn ranges_are_cut_from_the_stored_whole() {

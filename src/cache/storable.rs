@@ -92,8 +92,10 @@ fn judge_use(control: &ResponseControl, facts: &Facts, settings: &Settings) -> R
     if facts.no_cache {
         return Err(Reason::NoValidator);
     }
-    let stale = facts.stale_if_error.unwrap_or(settings.stale_if_error);
-    let served_stale = success && !facts.stale_forbidden && (settings.offline || !stale.is_zero());
+    let error = facts.stale_if_error.unwrap_or(settings.stale_if_error);
+    let refresh = facts.stale_while_revalidate.unwrap_or(settings.stale_while_revalidate);
+    let leave = settings.offline || !error.is_zero() || !refresh.is_zero();
+    let served_stale = success && !facts.stale_forbidden && leave;
     if fresh || served_stale { Ok(()) } else { Err(Reason::NoValidator) }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{CacheStatus, Entry, Reason, own_fields};
+use crate::cache::{CacheStatus, Entry, Reason, is_error, own_fields};
 use crate::http::Method;
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::ask::{Asked, Question};
 use crate::proxy::core::Core;
 use crate::proxy::cut::{Held, cut};
@@ -56,6 +56,10 @@ impl Alone<'_> {
             First::Right(()) => return,
         };
         let code = asked.answer.head.status;
+        if is_error(code) && self.stale(core, Fault::Status(code), client).await.is_ok() {
+            core.cells.on_upstream_failure(Fault::Status(code).as_str());
+            return asked.leave.answered(&asked.answer.head);
+        }
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
             effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked).await;
@@ -78,14 +82,27 @@ impl Alone<'_> {
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
-        let mut unused = None;
-        if let Some(stored) = &self.stored {
-            match rescue::stale(core, self.inquiry, stored, fault, client).await {
-                Ok(()) => return,
-                Err(reason) => unused = Some(reason),
-            }
-        }
+        let unused = match self.stale(core, fault, client).await {
+            Ok(()) => return,
+            Err(reason) => reason,
+        };
         rescue::fault(core, self.inquiry, fault, unused, client).await;
+    }
+
+    /// Sends what is stored in place of an error, and lets the next attempt wait.
+    ///
+    /// # Errors
+    /// Why it does not: nothing is stored, or the policy speaks against it.
+    async fn stale(
+        &self,
+        core: &Rc<Core>,
+        fault: Fault,
+        client: &impl Downstream,
+    ) -> Result<(), Option<Reason>> {
+        let stored = self.stored.as_ref().ok_or(None)?;
+        let key = stored.key();
+        core.shared.hub.failed(key.hash(), key.bytes(), mono());
+        Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
     }
 
     async fn filled(

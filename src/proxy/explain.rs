@@ -133,6 +133,9 @@ pub async fn explain(core: &Rc<Core>, asking: &Task, described: Described) -> Ex
         Ok(inquiry) => inquiry,
         Err(other) => {
             let NoInquiry { reason, .. } = *other;
+            if reason == Reason::OnlyIfCached {
+                return refused(Some(upstream), reason.as_str());
+            }
             let status = CacheStatus::forwarded(reason);
             return Explanation {
                 upstream: Some(upstream),

@@ -41,6 +41,17 @@ pub struct Fetch {
     pub base: Option<Arc<Entry>>,
     /// Where it started from.
     pub ground: Ground,
+    /// What for.
+    pub why: Why,
+}
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A client waits for it.
+    Asked,
+    /// The client has a stale answer already (RFC 5861 section 3).
+    Refresh,
 }
 
 impl Fetch {
@@ -126,8 +137,12 @@ impl Fetch {
         lead.fail(fault, self.stale(), crate::net::mono());
     }
 
-    /// What is stored, if it may stand in for a failure.
+    /// What is stored, if it may stand in for a failure; while it is only refreshed it has done so
+    /// already.
     fn stale(&self) -> Option<Arc<Entry>> {
+        if self.why == Why::Refresh {
+            return self.base.clone();
+        }
         let now = crate::net::wall();
         let inquiry = &self.inquiry;
         let base = self.base.as_ref().filter(|it| cut::answers(inquiry, it, now))?;

@@ -154,8 +154,15 @@ impl<E> Hub<E> {
         let mut stripe = self.stripe(hash);
         stripe.sweep_if_due(now);
         let slot = stripe.slot(hash, key);
-        slot.solo_until = Mono::START;
+        slot.succeeded();
         slot.hold(entry)
+    }
+
+    /// An attempt without a lead failed to renew what is stored: as [`Lead::fail`].
+    pub fn failed(&self, hash: u64, key: &[u8], now: Mono) {
+        let mut stripe = self.stripe(hash);
+        stripe.sweep_if_due(now);
+        stripe.slot(hash, key).wait(now);
     }
 
     /// Makes an entry of the second tier known, unless there is a live one, which is as new or
@@ -241,8 +248,11 @@ impl<E> Lead<E> {
             match stripe.of_flight(self.hash, &self.key, &self.flight) {
                 Some(slot) if !self.flight.is_doomed() => {
                     slot.flight = None;
-                    slot.solo_until = Mono::START;
-                    slot.failures = 0;
+                    match how {
+                        // The origin had no part in it.
+                        How::Stored => slot.solo_until = Mono::START,
+                        How::Fetched | How::Validated | How::Purged => slot.succeeded(),
+                    }
                     slot.hold(shown)
                 }
                 _ => Published::Doomed,
@@ -280,9 +290,7 @@ impl<E> Lead<E> {
         if stale.is_some() {
             let mut stripe = self.hub.stripe(self.hash);
             if let Some(slot) = stripe.of_flight(self.hash, &self.key, &self.flight) {
-                let span = RETRY_SPAN_MIN * (1 << slot.failures.min(6));
-                slot.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
-                slot.failures = slot.failures.saturating_add(1);
+                slot.wait(now);
             }
         }
         self.release();
@@ -355,6 +363,20 @@ impl<E> Slot<E> {
         let older = self.live.strong_count() > 0;
         self.live = Arc::downgrade(entry);
         if older { Published::Replaced } else { Published::New }
+    }
+
+    /// The origin answered: nothing of what it did before counts.
+    fn succeeded(&mut self) {
+        self.solo_until = Mono::START;
+        self.retry_at = Mono::START;
+        self.failures = 0;
+    }
+
+    /// It did not: the next attempt waits.
+    fn wait(&mut self, now: Mono) {
+        let span = RETRY_SPAN_MIN * (1 << self.failures.min(6));
+        self.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
+        self.failures = self.failures.saturating_add(1);
     }
 
     fn doom(&self) {

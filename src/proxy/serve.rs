@@ -15,10 +15,10 @@ use crate::proxy::cut::Held;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Refusal};
-use crate::proxy::fetch::Fetch;
+use crate::proxy::fetch::{Fetch, Why};
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::follow::{self, Followed, Watcher};
-use crate::proxy::hub::{Join, Lead};
+use crate::proxy::hub::{Join, Lead, Traffic};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
 use crate::proxy::rescue;
@@ -228,14 +228,11 @@ impl Search {
         let joined = core.shared.hub.join(key.hash(), key.bytes(), Some(entry), mono());
         if let Join::Lead(lead) = joined {
             core.cells.inc(Counter::BackgroundRefreshes);
-            self.fetch(Some(Arc::clone(entry))).spawn(lead);
+            let ground = Ground::new(core, self.index.clone());
+            let (core, inquiry) = (Rc::clone(core), Rc::clone(&self.inquiry));
+            let base = Some(Arc::clone(entry));
+            Fetch { core, inquiry, base, ground, why: Why::Refresh }.spawn(lead);
         }
-    }
-
-    fn fetch(&self, base: Option<Arc<Entry>>) -> Fetch {
-        let ground = Ground::new(&self.core, self.index.clone());
-        let inquiry = Rc::clone(&self.inquiry);
-        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }
     }
 
     /// An entry from another core or the second tier: an index is one step, a response the answer.
@@ -255,10 +252,12 @@ impl Search {
         if let Some(entry) = live.filter(|it| !self.is_settled(it)) {
             return self.found(entry, client).await;
         }
-        if self.unfit.is_none()
-            && let Some(entry) = self.second_tier(key).await
-        {
-            return self.found_stored(entry, client).await;
+        if self.unfit.is_none() {
+            if let Some(entry) = self.second_tier(key).await {
+                return self.found_stored(entry, client).await;
+            }
+        } else if self.core.shared.hub.peek(key.hash(), key.bytes(), mono()) == Traffic::Waiting {
+            return self.later(client).await;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
@@ -320,7 +319,8 @@ impl Search {
         let base = self.unfit.as_ref().map(|it| Arc::clone(&it.0));
         let flight = Arc::clone(lead.flight());
         let inquiry = Rc::clone(&self.inquiry);
-        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }.spawn(lead);
+        let core = Rc::clone(&self.core);
+        Fetch { core, inquiry, base, ground, why: Why::Asked }.spawn(lead);
         self.follow(Watcher { flight, leader: true, expected: None }, client).await
     }
 

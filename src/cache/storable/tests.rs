@@ -226,6 +226,7 @@ fn a_response_that_is_stale_at_once_is_stored_only_if_it_can_be_of_use() {
     assert_eq!(of("max-age=0", &offline), Ok(()));
     assert_eq!(of("max-age=0", &Settings::default()), Ok(()));
     assert_eq!(of("max-age=0, stale-if-error=5", &strict), Ok(()));
+    assert_eq!(of("max-age=0, stale-while-revalidate=5", &strict), Ok(()));
     assert_eq!(of("max-age=0, must-revalidate", &offline), Err(Reason::NoValidator));
     assert_eq!(of("s-maxage=0", &Settings::default()), Err(Reason::NoValidator));
     let old = head(200, &[("Cache-Control", "max-age=5"), ("Age", "7")]);

@@ -120,6 +120,38 @@ fn purge_where_reaches_every_stripe() {
     assert_eq!(hub.len(), 500);
 }
 
+#[test]
+fn attempts_after_a_failure_wait_ever_longer_and_no_more_after_a_success() {
+    let (hub, stale): (Arc<Hub<u32>>, _) = (Hub::new(), Arc::new(1));
+    hub.announce(7, b"k", &stale, NOW);
+    let mut now = NOW;
+    for secs in [1, 2, 4, 8, 16, 30, 30] {
+        if secs == 4 {
+            // Without a lead it counts alike.
+            hub.failed(7, b"k", now);
+        } else {
+            let Join::Lead(lead) = hub.join(7, b"k", Some(&stale), now) else { panic!("{secs}") };
+            lead.fail(Fault::Dial, Some(Arc::clone(&stale)), now);
+        }
+        let end = now.plus(Duration::from_secs(secs));
+        assert!(matches!(hub.join(7, b"k", Some(&stale), now), Join::Later), "{secs}");
+        assert_eq!(hub.peek(7, b"k", now), Traffic::Waiting);
+        assert_eq!(hub.peek(7, b"k", end), Traffic::None, "{secs}");
+        now = end;
+    }
+    hub.failed(7, b"k", now);
+    // What is found in the second tier says nothing of the origin.
+    let Join::Lead(lead) = hub.join(7, b"other", None, now) else { panic!("not led") };
+    hub.failed(7, b"other", now);
+    lead.publish(&stale, &stale, How::Stored);
+    assert_eq!(hub.peek(7, b"other", now), Traffic::Waiting);
+    hub.announce(7, b"k", &Arc::new(2), now);
+    assert_eq!(hub.peek(7, b"k", now), Traffic::None);
+    hub.failed(7, b"k", now);
+    let first = now.plus(Duration::from_secs(1));
+    assert_eq!(hub.peek(7, b"k", first), Traffic::None, "it starts again with a second");
+}
+
 /// A look-up in the second tier may end after somebody has fetched anew.
 #[test]
 fn entry_of_the_second_tier_never_takes_a_live_ones_place() {
