@@ -1,5 +1,6 @@
-//! An outage costs the origin one attempt for each key and interval, wherever the stale entry is and
-//! whoever asks; offline endpoints fill while the upstream is up and live from the cache when not.
+//! An outage costs the origin one attempt for each key and interval, wherever the stale entry is
+//! and whoever asks; offline endpoints fill while the upstream is up and live from the cache when
+//! it is not.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 

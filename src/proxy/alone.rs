@@ -86,7 +86,7 @@ impl Alone<'_> {
             Ok(()) => return,
             Err(reason) => reason,
         };
-        rescue::fault(core, self.inquiry, fault, unused, client).await;
+        rescue::fault(core, self.inquiry, fault, unused, self.status, client).await;
     }
 
     /// Sends what is stored in place of an error, and lets the next attempt wait.

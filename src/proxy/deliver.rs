@@ -47,9 +47,13 @@ pub async fn entry_with(
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
     let (request, received) = (&inquiry.task.head, entry.facts().response_time);
     let mut answer = cut(request, head, body, Held::of(entry), received, now);
-    let mut text = Vec::with_capacity(64);
-    answer::push_age(entry.facts().age(now), &mut text);
-    append(&mut answer.head.fields, &text);
+    let age = entry.facts().age(now);
+    // RFC 9111 section 5.1: Age says that the origin did not make or confirm it for this request.
+    if !is_first_hand(&status) || age.as_secs() > 0 {
+        let mut text = Vec::with_capacity(64);
+        answer::push_age(age, &mut text);
+        append(&mut answer.head.fields, &text);
+    }
     note(&mut answer.head.fields, &status);
     whole(core, &inquiry.task, answer, result_of(&status), client).await;
 }
@@ -249,7 +253,9 @@ fn weaken(fields: &mut Fields) {
 pub fn note(fields: &mut Fields, status: &CacheStatus) {
     let mut value = Vec::with_capacity(96);
     status.write(&mut value);
-    fields.push("X-Cache", status.x_cache());
+    // Of another cache's it would be a second one, which nobody reads; in Cache-Status each has its
+    // place.
+    fields.replace("X-Cache", status.x_cache());
     fields.push("Cache-Status", value);
     if status.detail == Some(Reason::Offline) {
         fields.push("X-Offline", "true");
@@ -266,6 +272,12 @@ fn append(fields: &mut Fields, text: &[u8]) {
 pub fn count(core: &Core, task: &Task, status: u16, result: CacheResult, bytes: u64) {
     let took = mono().since(task.started);
     core.cells.on_response(&task.head.method, status, result, took, bytes);
+}
+
+/// Whether the origin answered, or confirmed, this very request.
+const fn is_first_hand(status: &CacheStatus) -> bool {
+    let asked = matches!(status.outcome, Outcome::Forwarded(_) | Outcome::Revalidated(_));
+    asked && !status.collapsed
 }
 
 /// How an answer counts.

@@ -195,6 +195,7 @@ fn make(
     }
     fields.remove("Content-Length");
     fields.push("Content-Length", body.len().to_string());
+    fields.remove("X-Cache");
     fields.push("Via", crate::proxy::origin::via(head.version));
     let placed = place(core, inquiry, ground, &fields, &facts);
     let ledger = &core.shared.ledger;

@@ -58,7 +58,7 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
     };
     match asked {
         Ok(asked) => settled(core, &pass, &ground, asked, client).await,
-        Err(fault) => rescue::fail(core, task, fault, client).await,
+        Err(fault) => rescue::fail(core, task, fault, pass.status, client).await,
     }
 }
 
@@ -77,7 +77,7 @@ pub async fn settled(
     };
     let body = match gather(upstream, &mut asked).await {
         Ok(body) => body,
-        Err(fault) => return broken(core, task, asked, fault, client).await,
+        Err(fault) => return broken(core, task, asked, fault, *status, client).await,
     };
     let (head, times) = (asked.answer.head.clone(), asked.times);
     let material = Material { head: head.clone(), times, facts, body: body.clone() };
@@ -93,10 +93,17 @@ pub async fn settled(
 }
 
 /// Sends the error that an answer cut short becomes while nothing of it has gone out.
-async fn broken(core: &Core, task: &Task, asked: Asked, fault: Fault, client: &impl Downstream) {
+async fn broken(
+    core: &Core,
+    task: &Task,
+    asked: Asked,
+    fault: Fault,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
     asked.leave.failed(None);
     core.cells.on_upstream_failure(fault.as_str());
-    rescue::fail(core, task, fault, client).await;
+    rescue::fail(core, task, fault, status, client).await;
 }
 
 /// Asks, and hands interim answers on.
@@ -197,7 +204,7 @@ pub async fn send_copied(
             return deliver::whole(core, task, answer, result, client).await;
         }
         Ok(AtHand::Part(chunks)) => chunks,
-        Err(fault) => return broken(core, task, asked, fault, client).await,
+        Err(fault) => return broken(core, task, asked, fault, status, client).await,
     };
     let length = asked.answer.body.length();
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);

@@ -45,37 +45,45 @@ pub async fn stale(
 }
 
 /// Sends the error that a fault of the origin becomes; `unused` is why what is stored could not
-/// stand in for it.
+/// stand in for it, `status` why the origin was asked.
 pub async fn fault(
     core: &Core,
     inquiry: &Inquiry,
     fault: Fault,
     unused: Option<Reason>,
+    status: CacheStatus,
     client: &impl Downstream,
 ) {
     let unreachable = !matches!(fault, Fault::NotAllowed | Fault::TooLarge | Fault::Internal);
     let fault = if inquiry.policy.offline && unreachable { Fault::OfflineNotCached } else { fault };
-    let Some(reason) = unused else { return fail(core, &inquiry.task, fault, client).await };
-    let cache_status = format!("apiproxyd; fwd=stale; detail={}", reason.as_str());
+    let Some(reason) = unused else {
+        return fail(core, &inquiry.task, fault, status, client).await;
+    };
+    let cache_status = status.failed(reason.as_str());
     problem(core, &inquiry.task, fault.problem(), Some(&cache_status), client).await;
 }
 
 /// Sends the error that a fault becomes, for a request that the cache has nothing for.
-pub async fn fail(core: &Core, task: &Task, fault: Fault, client: &impl Downstream) {
+pub async fn fail(
+    core: &Core,
+    task: &Task,
+    fault: Fault,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
     tracing::debug!(fault = fault.as_str(), id = task.id.as_str(), "no answer from the upstream");
     let detail = match fault {
         Fault::Truncated => Reason::Incomplete.as_str(),
         other => other.as_str(),
     };
-    let cache_status = format!("apiproxyd; fwd=miss; detail={detail}");
-    problem(core, task, fault.problem(), Some(&cache_status), client).await;
+    problem(core, task, fault.problem(), Some(&status.failed(detail)), client).await;
 }
 
 /// Sends the answer to a request that is refused.
 pub async fn refuse(core: &Core, task: &Task, refusal: Refusal, client: &impl Downstream) {
-    let only_if_cached = Reason::OnlyIfCached.as_str();
-    let cache_status =
-        (refusal == Refusal::OnlyIfCached).then(|| format!("apiproxyd; detail={only_if_cached}"));
+    let local = CacheStatus::new(Outcome::Local);
+    let only_if_cached = || local.failed(Reason::OnlyIfCached.as_str());
+    let cache_status = (refusal == Refusal::OnlyIfCached).then(only_if_cached);
     problem(core, task, refusal.problem(), cache_status.as_deref(), client).await;
 }
 
@@ -83,7 +91,7 @@ async fn problem(
     core: &Core,
     task: &Task,
     problem: Problem,
-    cache_status: Option<&str>,
+    cache_status: Option<&[u8]>,
     client: &impl Downstream,
 ) {
     let mut fields = Fields::new();
@@ -100,6 +108,7 @@ async fn problem(
         fields.push("WWW-Authenticate", challenge);
     }
     if let Some(cache_status) = cache_status {
+        fields.push("X-Cache", "MISS");
         fields.push("Cache-Status", cache_status);
     }
     let body = problem.to_json(task.id.as_str());

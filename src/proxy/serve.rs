@@ -364,7 +364,7 @@ impl Search {
                 if part || matches!(fault, Fault::Status(_)) {
                     return Round::Alone(self.status(Shared::No));
                 }
-                rescue::fault(&self.core, &self.inquiry, fault, unused, client).await;
+                rescue::fault(&self.core, &self.inquiry, fault, unused, status, client).await;
                 Round::Answered
             }
         }

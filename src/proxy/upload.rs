@@ -46,7 +46,7 @@ pub async fn streamed(
     let Pass { task, upstream, .. } = pass;
     let leave = match ask::enter(core, upstream) {
         Ok(leave) => leave,
-        Err(fault) => return rescue::fail(core, task, fault, client).await,
+        Err(fault) => return rescue::fail(core, task, fault, pass.status, client).await,
     };
     let framing = match task.framing.body {
         BodyLength::Length(length) => OutgoingBody::Length(length),
@@ -121,7 +121,7 @@ async fn fail(
 ) {
     leave.failed(None);
     core.cells.on_upstream_failure(fault.as_str());
-    rescue::fail(core, pass.task, fault, client).await;
+    rescue::fail(core, pass.task, fault, pass.status, client).await;
 }
 
 /// Why there is no answer.

@@ -8,6 +8,7 @@
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
 //! | `ranges` | an origin that honours ranges, and a look at what comes of them |
+//! | `structured` | structured fields and Cache-Status, to the letter |
 //! | `load` | the same request over many connections at the same moment |
 //!
 //! Nothing here sleeps for luck: a test waits for a condition ([`eventually`], [`Gate`]) and fails
@@ -27,6 +28,7 @@ pub mod message;
 pub mod origin;
 pub mod proxy;
 pub mod ranges;
+pub mod structured;
 
 pub use client::{Client, Fault};
 pub use message::{Request, Response};
