@@ -263,44 +263,6 @@ fn bodies_are_part_of_the_key_in_canonical_form() {
     }
 }
 
-#[test]
-fn routes_override_the_policy() {
-    let origin = Origin::respond(|asked| {
-        let lifetime = if asked.target.starts_with("/silent") { "public" } else { "max-age=0" };
-        answer(200, &[("Cache-Control", lifetime)], asked.target.clone())
-    });
-    let url = origin.url();
-    let routes = json!([
-        { "prefix": "/forced", "entry_point": url, "force_ttl": 60 },
-        { "prefix": "/silent/brief", "entry_point": url, "ttl": 0 },
-        { "prefix": "/forced/search", "entry_point": url, "force_ttl": 60, "methods": ["POST"] },
-        { "prefix": "/forced/one", "entry_point": url, "force_ttl": 60, "ignore_query": true },
-    ]);
-    let setup = Setup::over(&origin).with("routes", routes).with("cache.stale_if_error", 0);
-    let proxy = setup.start();
-    for (target, kept) in [
-        ("/api/forced/x", true),
-        ("/api/other", false),
-        ("/api/silent/x", true),
-        ("/api/silent/brief/x", false),
-        ("/api/forced/search/x", false),
-    ] {
-        proxy.get(target);
-        assert_eq!(proxy.get(target).cache() == "HIT", kept, "{target}");
-    }
-    proxy.get("/api/forced/one?a=1");
-    assert_eq!(proxy.get("/api/forced/one?a=2").cache(), "HIT");
-    proxy.get("/api/forced/x?a=1");
-    assert_eq!(proxy.get("/api/forced/x?a=2").cache(), "MISS");
-    for verdict in ["MISS", "HIT"] {
-        let found = send(&proxy, "POST", "/api/forced/search/x", "application/json", "{}");
-        assert_eq!(found.cache(), verdict);
-    }
-    // What is keyed without its query is invalidated whatever the query.
-    send(&proxy, "PUT", "/api/forced/one?b=3", "application/json", "{}");
-    assert_eq!(proxy.get("/api/forced/one?a=1").cache(), "MISS");
-}
-
 fn explained(proxy: &Proxy, query: &str) -> Value {
     let response = proxy.get(&format!("/cache/explain?{query}"));
     assert_eq!(response.status, 200, "{response:?}");
