@@ -1,5 +1,5 @@
 //! What one exchange means for others: updates, invalidation, fields for one client, refreshes in
-//! the background, bodies in the key, overrides of routes, explanations.
+//! the background, bodies in the key.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 
@@ -261,66 +261,4 @@ fn bodies_are_part_of_the_key_in_canonical_form() {
         }
         assert_eq!(proxy.get("/api/x").cache(), "MISS", "{method} and GET share no answer");
     }
-}
-
-fn explained(proxy: &Proxy, query: &str) -> Value {
-    let response = proxy.get(&format!("/cache/explain?{query}"));
-    assert_eq!(response.status, 200, "{response:?}");
-    response.json()
-}
-
-#[test]
-fn explanation_is_what_then_happens_and_asks_no_origin() {
-    let origin = counting(&[MINUTE, ("Vary", "Shape"), ("ETag", "\"a\"")]);
-    let proxy = Setup::over(&origin).start();
-    let rows = [
-        ("method=GET&path=/v1/x", "fetch", None),
-        ("method=PUT&path=/v1/x", "pass", Some("method_not_cached")),
-        ("path=/v1/x&header=cache-control:no-store", "pass", Some("request_no_store")),
-        ("path=/v1/x&header=Cache-Control:only-if-cached", "refuse", Some("only_if_cached")),
-        ("method=HEAD&path=/v1/x", "fetch_alone", None),
-    ];
-    for (query, action, reason) in rows {
-        let said = explained(&proxy, query);
-        assert_eq!((&said["action"], &said["reason"]), (&json!(action), &json!(reason)), "{query}");
-        assert_eq!(said["stored"], Value::Null);
-    }
-    assert_eq!(origin.count(), 0);
-
-    proxy.ask("GET", "/api/v1/x?a=1", &[("Shape", "round")]);
-    let said = explained(&proxy, "path=/api/v1/x%3Fa=1&header=Shape:%20round");
-    assert_eq!(said["action"], "serve", "{said}");
-    assert_eq!((&said["stored"]["l1"], &said["stored"]["lifetime"]), (&json!(true), &json!(60)));
-    assert_eq!(said["stored"]["lifetime_source"], "max_age");
-    assert!(said["key"].as_str().unwrap().starts_with("GET 0 /v1/x?a=1"), "{said}");
-    assert_eq!(said["vary"], json!(["shape"]));
-    eventually("the second tier has it", || {
-        let said = explained(&proxy, "path=/v1/x%3Fa=1&header=Shape:round");
-        said["stored"]["l2"] == true
-    });
-
-    let other = explained(&proxy, "path=/v1/x%3Fa=1&header=Shape:square");
-    assert_eq!(
-        (&other["action"], &other["cache_status"]),
-        (&json!("fetch"), &json!("apiproxyd; fwd=vary-miss"))
-    );
-    let old = "path=/v1/x%3Fa=1&header=Shape:round&header=Cache-Control:max-age=0";
-    let old = explained(&proxy, old);
-    assert_eq!((&old["action"], &old["reason"]), (&json!("validate"), &json!("request_max_age")));
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn explanation_of_nothing_is_refused() {
-    let origin = counting(&[MINUTE]);
-    let proxy = Setup::over(&origin).with("whitelisted_endpoints", json!(["/v1/*"])).start();
-    for query in ["", "?method=GET", "?path=", "?path=/v1/x&header=a", "?path=/%25zz", "?what=1"] {
-        let response = proxy.get(&format!("/cache/explain{query}"));
-        assert_eq!((response.status, response.problem().as_str()), (400, "bad_request"), "{query}");
-    }
-    let said = explained(&proxy, "path=/v2/x");
-    assert_eq!(
-        (&said["action"], &said["reason"]),
-        (&json!("refuse"), &json!("endpoint_not_allowed"))
-    );
 }
