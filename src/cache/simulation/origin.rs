@@ -229,6 +229,13 @@ impl Truth {
         }
     }
 
+    /// Whether the request agrees with the one that was answered in every field that chooses.
+    pub fn matches(&self, client: &Client) -> bool {
+        let foo = !self.vary_foo || self.foo == client.foo;
+        let bar = !self.vary_bar || self.bar == client.bar;
+        foo && bar
+    }
+
     /// Whether sharing a cookie is allowed in so many words.
     pub fn shares_cookie(&self) -> bool {
         self.public || self.max_age.is_some() || self.s_maxage.is_some()
