@@ -191,3 +191,22 @@ fn many_ranges_at_once_leave_one_right_part() {
     let whole = proxy.get("/api/x");
     assert!(whole.status == 200 && whole.body == body);
 }
+
+/// A part that grows bit by bit is not written over and over again: a row has half of it or more.
+#[test]
+fn grown_part_survives_a_restart_in_half_or_more() {
+    let body = bytes(LARGE);
+    let origin = honest(body.clone(), &[LONG, TAG]);
+    let setup = Setup::over(&origin);
+    let proxy = setup.start();
+    for number in 0..20 {
+        let first = number * 1_000;
+        range(&proxy, &format!("bytes={first}-{}", first + 999));
+    }
+    let all = range(&proxy, "bytes=0-19999");
+    assert_part(&all, "HIT", "bytes 0-19999/5242880", &body[..20_000]);
+    proxy.stop();
+    let proxy = setup.start();
+    let half = range(&proxy, "bytes=0-9999");
+    assert_part(&half, "HIT", "bytes 0-9999/5242880", &body[..10_000]);
+}

@@ -13,6 +13,8 @@ use support::{Origin, Proxy, Response, Setup, answer};
 type Wanted<'a> = (&'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
+const MINUTE: (&str, &str) = ("Cache-Control", "max-age=60");
+
 fn date(offset_secs: i64) -> String {
     let span = Duration::from_secs(offset_secs.unsigned_abs());
     let now = SystemTime::now();
@@ -190,6 +192,71 @@ fn ranges_are_cut_from_the_stored_whole() {
     let none = proxy.ask("GET", "/api/x", &[("Range", "bytes=10-")]);
     assert_eq!((none.status, none.field("Content-Range")), (416, Some("bytes */10")));
     assert_eq!(proxy.get("/api/x").text(), "0123456789");
+    assert_eq!(origin.count(), 1);
+}
+
+/// A range is of the form that is stored, so that its strong validator can be named with the next
+/// one, also where the client would take the whole compressed.
+#[test]
+fn ranges_are_of_the_stored_form() {
+    let text = "a body that compresses well ".repeat(200);
+    let fields = [MINUTE, ("Content-Type", "text/plain"), ("ETag", "\"a\"")];
+    let origin = Origin::fixed(answer(200, &fields, &text));
+    let proxy = Setup::over(&origin).start();
+    let gzip = ("Accept-Encoding", "gzip");
+    for _ in 0..2 {
+        let whole = proxy.ask("GET", "/api/x", &[gzip]);
+        assert_eq!(whole.field("Content-Encoding"), Some("gzip"));
+        let part = proxy.ask("GET", "/api/x", &[gzip, ("Range", "bytes=2-5")]);
+        assert_eq!((part.status, part.text()), (206, "body"));
+        assert_eq!((part.field("Content-Encoding"), part.field("ETag")), (None, Some("\"a\"")));
+        let next = [gzip, ("Range", "bytes=7-10"), ("If-Range", "\"a\"")];
+        assert_eq!(proxy.ask("GET", "/api/x", &next).text(), "that");
+    }
+}
+
+/// RFC 9110 sections 14.2 and 17.15: what may be ignored is where it looks like abuse.
+#[test]
+fn ranges_of_every_kind_are_answered_from_the_store() {
+    let origin = Origin::fixed(answer(200, &[MINUTE, ("ETag", "\"a\"")], "0123456789"));
+    let proxy = Setup::over(&origin).start();
+    proxy.get("/api/x");
+    let many =
+        format!("bytes={}", (0..17).map(|it| format!("{it}-{it}")).collect::<Vec<_>>().join(","));
+    let rows = [
+        ("bytes=0-0", 206, "0"),
+        ("bytes=9-9", 206, "9"),
+        ("bytes=0-", 206, "0123456789"),
+        ("bytes=-10", 206, "0123456789"),
+        ("bytes=-99", 206, "0123456789"),
+        ("bytes=0-99999999999999999999", 206, "0123456789"),
+        ("BYTES=0-1", 206, "01"),
+        ("bytes=0-1, ", 206, "01"),
+        ("bytes=0-3,2-5", 206, "012345"),
+        ("bytes=0-1,2-3", 206, "0123"),
+        ("bytes=10-", 416, ""),
+        ("bytes=99999999999999999999-", 416, ""),
+        ("bytes=-0", 416, ""),
+        ("bytes=2-1", 200, "0123456789"),
+        ("bytes=a-b", 200, "0123456789"),
+        ("bytes=", 200, "0123456789"),
+        ("bytes", 200, "0123456789"),
+        ("lines=0-1", 200, "0123456789"),
+        ("bytes=0-1;2-3", 200, "0123456789"),
+        ("bytes=0-5,1-5,2-5,3-5", 200, "0123456789"),
+        (many.as_str(), 200, "0123456789"),
+    ];
+    for (range, status, body) in rows {
+        let response = proxy.ask("GET", "/api/x", &[("Range", range)]);
+        assert_eq!((response.status, response.text()), (status, body), "{range}");
+        let named = response.field("Content-Range");
+        assert_eq!(named.is_some(), status != 200, "{range}: {named:?}");
+        if status == 416 {
+            assert_eq!(named, Some("bytes */10"));
+        }
+    }
+    let twice = [("Range", "bytes=0-1"), ("Range", "bytes=2-3")];
+    assert_eq!(proxy.ask("GET", "/api/x", &twice).status, 200, "two lines");
     assert_eq!(origin.count(), 1);
 }
 

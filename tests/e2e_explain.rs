@@ -67,8 +67,8 @@ fn happened(response: &Response, seen: &[support::Request]) -> &'static str {
     }
 }
 
-/// Explains, asks, compares. `fetch_alone` is `fetch` to those outside, and a response that is to be
-/// refreshed is served stale.
+/// Explains, asks, compares. `fetch_alone` is `fetch` to those outside, and a response that is to
+/// be refreshed is served stale.
 #[track_caller]
 fn compare(proxy: &Proxy, origin: &Origin, asked: Ask<'_>, action: &str) {
     let before = origin.count();

@@ -151,9 +151,9 @@ impl Alone<'_> {
         let status = CacheStatus { stored: true, ..status };
         let copy = Copied::new(move |chunks: &[Bytes]| {
             if let Ok(body) = keeping.body(chunks) {
-                let Keeping { head, facts, .. } = keeping;
-                let _ =
-                    fill::fill_solo(core, inquiry, ground, Material { head, times, facts, body });
+                let Keeping { head, facts, grown_from, .. } = keeping;
+                let material = Material { head, times, facts, body, grown_from };
+                let _ = fill::fill_solo(core, inquiry, ground, material);
             }
         });
         let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
@@ -194,8 +194,9 @@ impl Alone<'_> {
         connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
         let stored = keeping.and_then(|keeping| {
             let body = keeping.body(std::slice::from_ref(&body))?;
-            let Keeping { head, facts, .. } = keeping;
-            Ok(fill::fill_solo(core, inquiry, ground, Material { head, times, facts, body }))
+            let Keeping { head, facts, grown_from, .. } = keeping;
+            let material = Material { head, times, facts, body, grown_from };
+            Ok(fill::fill_solo(core, inquiry, ground, material))
         });
         let (entry, status) = match stored {
             Ok((entry, kept)) => (Some(entry), kept.told(status)),

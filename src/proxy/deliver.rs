@@ -198,7 +198,8 @@ fn coded(core: &Core, inquiry: &Inquiry, entry: &Entry) -> (Fields, Bytes) {
     let wants_other = if marks.gzip {
         !inquiry.codings.gzip.is_acceptable()
     } else {
-        marks.compressible && large && inquiry.codings.prefers_gzip()
+        // A range is of the form that is stored, whose strong validator it can name.
+        marks.compressible && large && !inquiry.facts.range && inquiry.codings.prefers_gzip()
     };
     let stored = || (entry.fields().clone(), entry.body().clone());
     if !wants_other {

@@ -50,7 +50,8 @@ pub async fn renew(
                 update(&facts, entry.status(), entry.fields(), head, times, &inquiry.policy);
             match updated.keep {
                 Keep::Replace => {
-                    let renewal = fill::renewed(core, inquiry, ground, &entry, &updated);
+                    let version = head.version;
+                    let renewal = fill::renewed(core, inquiry, ground, &entry, &updated, version);
                     fill::replace(core, inquiry, ground, &renewal);
                     if let Some(left) = renewal.left {
                         purge::forget(core, inquiry.upstream(core), &left).await;

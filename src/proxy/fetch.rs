@@ -161,7 +161,8 @@ impl Fetch {
             update(&inquiry.facts, base.status(), base.fields(), &answer.head, times, policy);
         lead.flight().leave_own(updated.own.clone());
         if updated.keep == Keep::Replace {
-            let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated);
+            let version = answer.head.version;
+            let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated, version);
             let fill::Renewal { entry, index, left } = renewal;
             fill::publish(core, inquiry, lead, &self.ground, index, &entry, How::Validated);
             return left.map_or((), |left| self.forget(left));
@@ -264,8 +265,8 @@ impl Fetch {
         let Asked { connection, answer, times, leave } = asked;
         leave.answered(&answer.head);
         self.finish(connection, &answer.body);
-        let Keeping { head, facts, .. } = keeping;
-        let material = Material { head, times, facts, body };
+        let Keeping { head, facts, grown_from, .. } = keeping;
+        let material = Material { head, times, facts, body, grown_from };
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
     }
 

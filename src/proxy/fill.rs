@@ -8,13 +8,14 @@ use crate::base::Wall;
 use crate::cache::{
     CacheStatus, Entry, Exchange, Facts, Key, Kind, Part, Reason, Updated, record, stored_fields,
 };
-use crate::http::{Fields, ResponseHead};
+use crate::http::{Fields, ResponseHead, Version};
 use crate::net::mono;
 use crate::proxy::core::Core;
 use crate::proxy::flight::How;
 use crate::proxy::hub::{Lead, Published};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::journal::Mark;
+use crate::proxy::origin::via;
 use crate::proxy::purge;
 use crate::proxy::variant::{self, Placed};
 use crate::store;
@@ -29,6 +30,18 @@ pub struct Material {
     pub facts: Facts,
     /// All of its body, in memory of its own.
     pub body: Bytes,
+    /// How long the stored part was that it has grown from; zero for what is new.
+    pub grown_from: u64,
+}
+
+impl Material {
+    /// Whether it is worth a row of its own. A part that grows bit by bit would be written over and
+    /// over again: it is each time that its length gains a binary digit, and when it is whole.
+    fn is_worth_a_row(&self) -> bool {
+        let bytes = self.body.len() as u64;
+        let grown = bytes.checked_ilog2() > self.grown_from.checked_ilog2();
+        self.head.status != 206 || self.grown_from == 0 || grown
+    }
 }
 
 /// Where a flight or a solo fetch started from.
@@ -121,6 +134,9 @@ pub fn fill_solo(
     ground: &Ground,
     material: Material,
 ) -> (Arc<Entry>, Kept) {
+    let lives_in_memory = core.holds(material.body.len() as u64);
+    let skip = lives_in_memory && !material.is_worth_a_row();
+    let row = if skip { Row::Skip } else { Row::Write };
     let (entry, index) = make(core, inquiry, ground, material);
     let key = entry.key();
     let live = core.shared.hub.live(key.hash(), key.bytes());
@@ -130,7 +146,7 @@ pub fn fill_solo(
     if outdone {
         return (entry, Kept::Outdone);
     }
-    let kept = match show_solo(core, inquiry, ground, index.as_ref(), &entry) {
+    let kept = match show_solo(core, inquiry, ground, index.as_ref(), (&entry, row)) {
         Published::Doomed => Kept::Purged,
         Published::New | Published::Replaced => Kept::Stored,
     };
@@ -160,13 +176,20 @@ impl Kept {
     }
 }
 
+/// Whether an entry is written into the second tier.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Write,
+    Skip,
+}
+
 /// Shows an entry for which there is no lead, with the index that leads to it.
 fn show_solo(
     core: &Core,
     inquiry: &Inquiry,
     ground: &Ground,
     index: Option<&Arc<Entry>>,
-    entry: &Arc<Entry>,
+    (entry, row): (&Arc<Entry>, Row),
 ) -> Published {
     let mut published = Published::Doomed;
     for shown in index.into_iter().chain([entry]) {
@@ -175,7 +198,9 @@ fn show_solo(
             break;
         }
         core.show(shown, published);
-        store(core, inquiry, ground, shown);
+        if row == Row::Write || !Arc::ptr_eq(shown, entry) {
+            store(core, inquiry, ground, shown);
+        }
     }
     published
 }
@@ -186,7 +211,7 @@ fn make(
     ground: &Ground,
     material: Material,
 ) -> (Arc<Entry>, Option<Arc<Entry>>) {
-    let Material { head, times, facts, body } = material;
+    let Material { head, times, facts, body, .. } = material;
     let part = Part::of(&head);
     let mut fields = stored_fields(&head, times);
     if part.is_some() {
@@ -195,8 +220,7 @@ fn make(
     }
     fields.remove("Content-Length");
     fields.push("Content-Length", body.len().to_string());
-    fields.remove("X-Cache");
-    fields.push("Via", crate::proxy::origin::via(head.version));
+    pass_through(&mut fields, head.version);
     let placed = place(core, inquiry, ground, &fields, &facts);
     let ledger = &core.shared.ledger;
     let entry = match part {
@@ -204,6 +228,16 @@ fn make(
         None => Entry::new(placed.key, facts, &fields, body, ledger),
     };
     (Arc::new(marked(core, entry)), placed.index)
+}
+
+/// What passing through here does to stored fields: this hop stands in Via, once (RFC 9110 section
+/// 7.6.3), and X-Cache is ours to write.
+fn pass_through(fields: &mut Fields, version: Version) {
+    fields.remove("X-Cache");
+    let own = via(version);
+    if fields.all("Via").last().is_none_or(|last| !last.ends_with(own.as_bytes())) {
+        fields.push("Via", own);
+    }
 }
 
 /// Where a response with these fields is to stand.
@@ -232,7 +266,8 @@ pub struct Renewal {
     pub left: Option<Key>,
 }
 
-/// The response in `base` with another head, for the request that brought it.
+/// The response in `base` with another head, which came by `version`, for the request that brought
+/// it.
 #[must_use]
 pub fn renewed(
     core: &Core,
@@ -240,12 +275,15 @@ pub fn renewed(
     ground: &Ground,
     base: &Entry,
     updated: &Updated,
+    version: Version,
 ) -> Renewal {
-    let Placed { key, index } = place(core, inquiry, ground, &updated.fields, &updated.facts);
+    let mut fields = updated.fields.clone();
+    pass_through(&mut fields, version);
+    let Placed { key, index } = place(core, inquiry, ground, &fields, &updated.facts);
     let left = (key != *base.key()).then(|| base.key().clone());
     // Where the index takes its place, it is gone already.
     let left = left.filter(|it| *it != inquiry.primary);
-    let entry = base.renewed(key, updated.facts, &updated.fields);
+    let entry = base.renewed(key, updated.facts, &fields);
     Renewal { entry: Arc::new(marked(core, entry)), index, left }
 }
 
@@ -318,5 +356,46 @@ pub fn expire(core: &Core, entry: Entry, expired_at: Option<Wall>) -> Entry {
 /// Shows what an update without a flight made of a stored response, unless its key was purged
 /// meanwhile.
 pub fn replace(core: &Core, inquiry: &Inquiry, ground: &Ground, renewal: &Renewal) {
-    show_solo(core, inquiry, ground, renewal.index.as_ref(), &renewal.entry);
+    let entry = (&renewal.entry, Row::Write);
+    show_solo(core, inquiry, ground, renewal.index.as_ref(), entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_gets_a_row_when_it_is_new_or_has_about_doubled() {
+        for (status, grown_from, bytes, worth) in [
+            (206, 0, 100, true),
+            (206, 100, 110, false),
+            (206, 100, 127, false),
+            (206, 100, 128, true),
+            (206, 1_000, 1_024, true),
+            (206, 1_024, 2_047, false),
+            (206, 1_024, 9_000, true),
+            (200, 1_024, 1_025, true),
+        ] {
+            let head = ResponseHead { status, version: Version::Http11, fields: Fields::new() };
+            let times = Exchange { requested: Wall::EPOCH, responded: Wall::EPOCH };
+            let facts = Facts::of(&head, times, &crate::cache::Settings::default());
+            let body = Bytes::from(vec![0; bytes]);
+            let material = Material { head, times, facts, body, grown_from };
+            assert_eq!(material.is_worth_a_row(), worth, "{grown_from} to {bytes}");
+        }
+    }
+
+    /// RFC 9110 section 7.6.3.
+    #[test]
+    fn this_hop_stands_in_via_once_and_behind_the_others() {
+        let mut fields = Fields::new();
+        fields.push("Via", "1.0 first, 1.1 second");
+        fields.push("X-Cache", "theirs");
+        for _ in 0..2 {
+            pass_through(&mut fields, Version::Http11);
+            let lines: Vec<_> = fields.all("Via").collect();
+            assert_eq!(lines, [&b"1.0 first, 1.1 second"[..], b"1.1 apiproxyd"]);
+            assert!(!fields.contains("X-Cache"));
+        }
+    }
 }

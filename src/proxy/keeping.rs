@@ -14,6 +14,8 @@ pub struct Keeping {
     pub head: ResponseHead,
     /// What the policy made of it.
     pub facts: Facts,
+    /// How long the stored part is that it grows from; zero for what is new.
+    pub grown_from: u64,
     /// Stored bytes that go before the answer's.
     before: Bytes,
     /// Stored bytes that go behind them.
@@ -48,7 +50,7 @@ impl Keeping {
             return Err(Reason::ResponseTooLarge);
         }
         let facts = storable(&inquiry.facts, &head, times, &inquiry.policy)?;
-        Ok(Self { head, facts, before: Bytes::new(), after: Bytes::new(), stated })
+        Ok(Self { head, facts, grown_from: 0, before: Bytes::new(), after: Bytes::new(), stated })
     }
 
     /// Whether it can't stand for the whole.
@@ -109,8 +111,9 @@ fn joined(
     let before = usize::try_from(joint.before).ok().filter(|it| *it <= body.len())?;
     let after = usize::try_from(joint.after).ok().and_then(|it| body.len().checked_sub(it))?;
     let (before, after) = (body.slice(..before), body.slice(after..));
-    Some(Keeping { head: joint.head, facts, before, after, stated: None })
+    let grown_from = body.len() as u64;
+    Some(Keeping { head: joint.head, facts, grown_from, before, after, stated: None })
 }
 
-/// A longer part is not kept: it is written anew each time that it grows.
-const PART_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// A longer part is not kept: it is copied each time that it grows.
+const PART_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -80,7 +80,7 @@ pub async fn settled(
         Err(fault) => return broken(core, task, asked, fault, *status, client).await,
     };
     let (head, times) = (asked.answer.head.clone(), asked.times);
-    let material = Material { head: head.clone(), times, facts, body: body.clone() };
+    let material = Material { head: head.clone(), times, facts, body: body.clone(), grown_from: 0 };
     let (_, kept) = fill::fill_solo(core, &inquiry, &ground, material);
     finish(core, upstream, asked);
     let stored = kept == Kept::Stored;

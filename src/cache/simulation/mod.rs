@@ -185,7 +185,11 @@ impl World {
                 self.insert(client, renewed);
             }
             Keep::Leave(_) => {}
-            Keep::Remove(_) => self.remove(client.uri, stored),
+            Keep::Remove(reason) => {
+                let cookie = reason == Reason::SetCookie && answer.truth.set_cookie;
+                assert!(!cookie, "a new cookie is for its client alone");
+                self.remove(client.uri, stored);
+            }
         }
     }
 
