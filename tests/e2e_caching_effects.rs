@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::client::request;
 use support::{Origin, Proxy, Response, Setup, answer, eventually};
 
