@@ -51,7 +51,8 @@ impl Fickle {
     fn new(fields: Lines<'static>, failure: Failure) -> Self {
         let fails = Arc::new(AtomicUsize::new(0));
         let failing = Arc::clone(&fails);
-        // A connection each: on one that was kept the daemon asks once more when it is reset.
+        // A connection each: on one that was kept the daemon asks once more when it is reset, since
+        // the origin may only have closed it.
         let origin = Origin::script(move |connection| {
             let Some(asked) = connection.request() else { return };
             let closing = [fields, &[("Connection", "close")]].concat();

@@ -183,16 +183,51 @@ fn rfc9110_9_2_2_the_repetition_does_not_take_another_dead_connection() {
     assert_eq!(edge.origin.count(), 6, "one of the dead, one new");
 }
 
-/// A fresh connection that fails is the origin's failure: nothing is repeated.
+/// Nobody knows whether the origin has acted on it: what asks for no change, or says how to tell
+/// two from one, goes out once more on another connection, and anything else does not.
 #[test]
-fn a_request_that_failed_on_a_fresh_connection_is_not_repeated() {
+fn rfc9110_9_2_2_a_reset_of_a_fresh_connection_repeats_what_does_no_harm() {
+    let json = "Content-Type: application/json\r\nContent-Length: 2\r\n";
+    let keyed = format!("{json}Idempotency-Key: 7\r\n");
+    for (line, fields, body, sent) in [
+        ("GET /api/x HTTP/1.1", "", "", 2),
+        ("HEAD /api/x HTTP/1.1", "", "", 2),
+        ("OPTIONS /api/x HTTP/1.1", "", "", 2),
+        ("POST /api/x HTTP/1.1", &*keyed, "{}", 2),
+        ("POST /api/x HTTP/1.1", json, "{}", 1),
+        ("PUT /api/x HTTP/1.1", json, "{}", 1),
+        ("DELETE /api/x HTTP/1.1", "", "", 1),
+    ] {
+        let origin = Origin::script(|connection| {
+            connection.request();
+            connection.reset();
+        });
+        // JSON, so that the body is whole and can be sent again.
+        let edge = Edge::over(origin, |setup| {
+            setup.with("client.retry_budget", 1.0).with("security.require_json_body", true)
+        });
+        let mut client = edge.send(edge::head(line, fields) + body);
+        let method = line.split(' ').next().unwrap();
+        assert_eq!(client.read(method).status, 502, "{line}");
+        assert_eq!(edge.origin.count(), sent, "{line} {fields}");
+    }
+}
+
+/// An outage must not be answered with twice the load.
+#[test]
+fn retries_are_a_share_of_the_requests() {
     let origin = Origin::script(|connection| {
         connection.request();
         connection.reset();
     });
-    let edge = Edge::over(origin, |setup| setup);
-    assert_eq!(edge.proxy.get("/api/x").status, 502);
-    assert_eq!(edge.origin.count(), 1);
+    let edge = Edge::over(origin, |setup| {
+        setup.with("client.retry_budget", 0.2).with("client.circuit_breaker_enabled", false)
+    });
+    for number in 0..100 {
+        assert_eq!(edge.proxy.get(&format!("/api/{number}")).status, 502);
+    }
+    let sent = edge.origin.count();
+    assert!((115..=121).contains(&sent), "{sent} for 100 requests and a share of 0.2");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::store::{Op, StoreStats};
 pub fn extras(core: &Core) -> Extras {
     let shared = &core.shared;
     let now = crate::net::mono();
-    let upstreams = shared.plan.settings.upstreams.iter().zip(&shared.breakers);
-    let upstreams = upstreams.zip(&shared.permits).map(|((upstream, breaker), permits)| {
-        let status = breaker.status(now);
+    let upstreams = shared.plan.settings.upstreams.iter().zip(&shared.upstreams);
+    let upstreams = upstreams.map(|(upstream, state)| {
+        let (status, permits) = (state.breaker.status(now), &state.permits);
         UpstreamExtras {
             name: upstream.upstream.to_string().into(),
             breaker: status.position,

@@ -38,8 +38,36 @@ pub fn connection_has(fields: &Fields, option: &str) -> bool {
     connection_tokens(fields).any(|token| token.eq_ignore_ascii_case(option.as_bytes()))
 }
 
-/// Removes the hop-by-hop fields, and those named in Connection except the protected ones (see the
-/// head of this file).
+/// The fields of one message that end here: the hop-by-hop fields, and those named in Connection
+/// except the protected ones (see the head of this file).
+pub struct Ending {
+    /// In lower case and sorted, so that many names times many fields stay cheap.
+    named: Vec<Vec<u8>>,
+}
+
+impl Ending {
+    /// Reads Connection. Allocates only where it names other fields.
+    #[must_use]
+    pub fn of(fields: &Fields) -> Self {
+        let removable = |name: &&[u8]| !is_hop_by_hop(name) && !is_protected(name);
+        let named = connection_tokens(fields).filter(removable);
+        let mut named: Vec<Vec<u8>> = named.map(<[u8]>::to_ascii_lowercase).collect();
+        named.sort_unstable();
+        Self { named }
+    }
+
+    /// Whether a field of that name ends here.
+    #[must_use]
+    pub fn has(&self, name: &[u8]) -> bool {
+        let is_named = || {
+            let order = |known: &Vec<u8>| known.iter().copied().cmp(lower(name));
+            self.named.binary_search_by(order).is_ok()
+        };
+        is_hop_by_hop(name) || (!self.named.is_empty() && is_named())
+    }
+}
+
+/// Removes the fields that end here.
 ///
 /// Read what is needed of Connection, TE, Upgrade or Trailer before. Costs one pass and no
 /// allocation if there is nothing to remove.
@@ -48,18 +76,8 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
         // Nor is there a Connection that could name others.
         return;
     }
-    let removable = |name: &&[u8]| !is_hop_by_hop(name) && !is_protected(name);
-    let mut named: Vec<Vec<u8>> =
-        connection_tokens(fields).filter(removable).map(<[u8]>::to_ascii_lowercase).collect();
-    // Sorted, so that many names times many fields stay cheap.
-    named.sort_unstable();
-    fields.retain(|field| {
-        let is_named = || {
-            let name = |known: &Vec<u8>| known.iter().copied().cmp(lower(field.name));
-            named.binary_search_by(name).is_ok()
-        };
-        !is_hop_by_hop(field.name) && (named.is_empty() || !is_named())
-    });
+    let ending = Ending::of(fields);
+    fields.retain(|field| !ending.has(field.name));
 }
 
 /// Whether a field stays although Connection names it.

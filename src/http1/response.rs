@@ -66,25 +66,62 @@ pub fn parse_response(
         Verdict::Fault(fault) => return Err(fault),
     };
     let section = view.get(parts.fields_at..).unwrap_or_default();
-    let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let slots = slots.get_mut(..limits.fields_max).unwrap_or_default();
-    let mut first = [0; Name::ALL.len()];
-    let parsed = match httparse::parse_headers(section, slots) {
-        Ok(httparse::Status::Complete((end, lines))) => {
-            let section = section.get(..end).unwrap_or_default();
-            classify(section, lines, limits, &mut first).map(|known| (end, lines, known))
+    let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+    let read = match read_section(section, &parts, limits, request_method, &mut few) {
+        Read::TooFewSlots => {
+            let mut all = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            read_section(section, &parts, limits, request_method, &mut all)
         }
-        _ => None,
+        read => read,
     };
-    let Some((end, lines, known)) = parsed else {
-        return match scan_fields(section, limits) {
+    match read {
+        Read::Response(response) => response.map(Some),
+        Read::TooFewSlots | Read::Odd => match scan_fields(section, limits) {
             Verdict::Fault(fault) => Err(ResponseFault::Field(fault)),
             Verdict::Unfinished => unfinished(),
             Verdict::Finished(_) => Err(ResponseFault::Disagreement),
-        };
-    };
-    judge(&parts, lines, &known, request_method, parts.fields_at + end).map(Some)
+        },
+    }
 }
+
+/// What became of a field section.
+enum Read {
+    /// A head, or what is wrong with it.
+    Response(Result<Response, ResponseFault>),
+    /// It has more lines than there are slots.
+    TooFewSlots,
+    /// Unfinished or refused: the scan says which.
+    Odd,
+}
+
+fn read_section<'b>(
+    section: &'b [u8],
+    parts: &ResponseParts,
+    limits: &Limits,
+    request_method: &Method,
+    slots: &mut [Line<'b>],
+) -> Read {
+    let is_short = slots.len() < limits.fields_max;
+    let most = slots.len().min(limits.fields_max);
+    let slots = slots.get_mut(..most).unwrap_or_default();
+    let (end, lines) = match httparse::parse_headers(section, slots) {
+        Ok(httparse::Status::Complete(read)) => read,
+        Err(httparse::Error::TooManyHeaders) if is_short => return Read::TooFewSlots,
+        Ok(httparse::Status::Partial) | Err(_) => return Read::Odd,
+    };
+    let mut first = [0; Name::ALL.len()];
+    let text = section.get(..end).unwrap_or_default();
+    match classify(text, lines, limits, &mut first) {
+        Some(known) => {
+            let head_len = parts.fields_at + end;
+            Read::Response(judge(parts, lines, &known, request_method, head_len))
+        }
+        None => Read::Odd,
+    }
+}
+
+/// Slots for nearly every head; the full number costs 4 KiB to initialise.
+const FEW_FIELDS: usize = 32;
 
 fn judge(
     parts: &ResponseParts,
@@ -113,7 +150,10 @@ fn judge(
     let persistent =
         is_persistent(known, lines, version) && body != ResponseBody::UntilClose && !ambiguous;
     debug_assert!((100..=999).contains(&status));
-    let head = ResponseHead { status, version, fields: copy_fields(lines) };
+    let mut fields = copy_fields(lines);
+    // What a proxy adds before it sends the head on.
+    fields.reserve(PROXY_FIELDS_BYTES);
+    let head = ResponseHead { status, version, fields };
     Ok(Response { head, body, persistent, interim, head_len })
 }
 
@@ -145,6 +185,9 @@ fn judge_body(
         None => Ok(ResponseBody::UntilClose),
     }
 }
+
+/// Room for the fields of our own in an answer, so that adding them moves nothing.
+const PROXY_FIELDS_BYTES: usize = 768;
 
 #[cfg(test)]
 pub(super) mod tests;

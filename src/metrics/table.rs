@@ -200,6 +200,12 @@ metrics! {
             "Connections opened to upstreams." => [UpstreamConnectionsOpened];
         "apiproxyd_upstream_received_bytes_total" Bytes ()
             "Bytes of response bodies read from upstreams." => [UpstreamBytesReceived];
+        "apiproxyd_upstream_pauses_total" Count ()
+            "Answers that asked for a pause: Retry-After of 429 and 503, used-up RateLimit." =>
+            [UpstreamPauses];
+        "apiproxyd_upstream_paused_requests_total" Count ()
+            "Requests kept from an upstream by its pace or a pause that it asked for." =>
+            [UpstreamPausedRequests];
         "apiproxyd_breaker_refused_total" Count ()
             "Requests that an open circuit breaker kept from an upstream." => [BreakerRefused];
         "apiproxyd_breaker_opened_total" Count ()

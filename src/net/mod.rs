@@ -9,6 +9,7 @@
 //! | `runtime` | the core's event loop: io_uring, or epoll where that is refused |
 //! | `boundary` | where a panic ends |
 //! | `clock` | the two clocks that pure code is given as `now` |
+//! | `ticks` | coarse deadlines, one timer for a whole core |
 //! | `resolver` | names to addresses, on threads of its own |
 //! | `connect` | dialling one of several addresses |
 //! | `listen` | listening sockets, one for each core |
@@ -24,6 +25,7 @@ pub mod resolver;
 pub mod runtime;
 pub mod stream;
 pub mod tcp;
+pub mod ticks;
 pub mod tls;
 
 pub use boundary::{Guarded, Panicked, guarded};

@@ -13,15 +13,15 @@ use crate::http::Method;
 use crate::net::{mono, wall};
 use crate::proxy::ask::{Asked, Question};
 use crate::proxy::core::Core;
-use crate::proxy::cut::{Held, cut};
+use crate::proxy::cut::{Held, answers, cut};
 use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::effects;
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
+use crate::proxy::fill::{self, Ground};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::keeping::Keeping;
-use crate::proxy::origin::Purpose;
+use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, Copied, ask, clean, gather};
 use crate::proxy::race::{First, race};
 use crate::proxy::rescue;
@@ -49,6 +49,7 @@ impl Alone<'_> {
             upstream,
             purpose: self.purpose(),
             body: inquiry.body.clone(),
+            patience: if self.has_substitute() { Patience::None } else { Patience::Some },
         };
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
@@ -58,11 +59,13 @@ impl Alone<'_> {
         let code = asked.answer.head.status;
         if is_error(code) && self.stale(core, Fault::Status(code), client).await.is_ok() {
             core.cells.on_upstream_failure(Fault::Status(code).as_str());
-            return asked.leave.answered(&asked.answer.head);
+            return asked.leave.complete();
         }
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
-            effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked).await;
+            // Boxed: it may have to purge, which is large.
+            let renewing = effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked);
+            Box::pin(renewing).await;
         }
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
@@ -79,6 +82,11 @@ impl Alone<'_> {
             _ if self.inquiry.facts.range => Purpose::Part { gzip },
             _ => Purpose::Fill { stored: None, gzip },
         }
+    }
+
+    /// Whether what is stored could stand in for an answer.
+    fn has_substitute(&self) -> bool {
+        self.stored.as_ref().is_some_and(|it| answers(self.inquiry, it, wall()))
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
@@ -105,6 +113,7 @@ impl Alone<'_> {
         Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
     }
 
+    /// Stores what can be stored of an answer, and sends it.
     async fn filled(
         &self,
         core: &Rc<Core>,
@@ -122,12 +131,15 @@ impl Alone<'_> {
         let shaped = head.status != 206 && (inquiry.is_partial() || inquiry.must_decode(head));
         let room = |keeping: &Keeping| keeping.length(length).is_some_and(|it| core.takes(it));
         match keeping {
-            Ok(keeping) if small => self.gathered(core, ground, asked, Ok(keeping), client).await,
+            // Boxed: to gather, to shape and to copy are large, to pass on is not.
+            Ok(keeping) if small => {
+                Box::pin(self.gathered(core, ground, asked, Ok(keeping), client)).await;
+            }
             Err(why) if small && shaped => {
-                self.gathered(core, ground, asked, Err(why), client).await;
+                Box::pin(self.gathered(core, ground, asked, Err(why), client)).await;
             }
             Ok(keeping) if room(&keeping) => {
-                self.copied(core, ground, asked, keeping, status, client).await;
+                Box::pin(self.copied(core, ground, asked, keeping, status, client)).await;
             }
             other => {
                 let why = other.err().unwrap_or(Reason::ResponseTooLarge);
@@ -149,10 +161,10 @@ impl Alone<'_> {
     ) {
         let (inquiry, times) = (self.inquiry, asked.times);
         let status = CacheStatus { stored: true, ..status };
+        let head = keeping.head(&asked.answer.head);
         let copy = Copied::new(move |chunks: &[Bytes]| {
             if let Ok(body) = keeping.body(chunks) {
-                let Keeping { head, facts, grown_from, .. } = keeping;
-                let material = Material { head, times, facts, body, grown_from };
+                let material = keeping.material(head, times, body);
                 let _ = fill::fill_solo(core, inquiry, ground, material);
             }
         });
@@ -173,7 +185,7 @@ impl Alone<'_> {
         let upstream = inquiry.upstream(core);
         let status = CacheStatus { fwd_status: Some(asked.answer.head.status), ..self.status };
         let gathered = {
-            let mut gathering = pin!(gather(upstream, &mut asked));
+            let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
@@ -184,18 +196,15 @@ impl Alone<'_> {
         let body = match gathered {
             Ok(body) => body,
             Err(fault) => {
-                asked.leave.failed(None);
-                core.cells.on_upstream_failure(fault.as_str());
+                asked.fail(core, fault);
                 return self.rescue(core, fault, client).await;
             }
         };
-        let Asked { connection, answer, times, leave } = asked;
-        leave.answered(&answer.head);
-        connection.finish(&answer.body, &core.pools[usize::from(upstream.origin)]);
+        let (head, times) = (asked.answer.take_head(), asked.times);
+        asked.finish(core, upstream);
         let stored = keeping.and_then(|keeping| {
-            let body = keeping.body(std::slice::from_ref(&body))?;
-            let Keeping { head, facts, grown_from, .. } = keeping;
-            let material = Material { head, times, facts, body, grown_from };
+            let body = keeping.whole_body(body.clone())?;
+            let material = keeping.material(head.clone(), times, body);
             Ok(fill::fill_solo(core, inquiry, ground, material))
         });
         let (entry, status) = match stored {
@@ -203,19 +212,16 @@ impl Alone<'_> {
             Err(why) => (None, status.unstored(why)),
         };
         // A part goes on as the origin sent it: it is the answer to this request.
-        if let Some(entry) = entry.filter(|_| answer.head.status != 206) {
-            let own = own_fields(&answer.head);
+        if let Some(entry) = entry.filter(|_| head.status != 206) {
+            let own = own_fields(&head);
             return deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
         }
-        let mut whole = match answer.head.status {
-            206 => {
-                let length = Some(body.len() as u64);
-                Whole { head: clean(answer.head), body, length }
-            }
-            _ => {
-                let (request, received) = (&inquiry.task.head, times.responded);
-                cut(request, clean(answer.head), body, Held::Whole, received, wall())
-            }
+        let mut whole = if head.status == 206 {
+            let length = Some(body.len() as u64);
+            Whole { head: clean(head), body, length }
+        } else {
+            let (request, received) = (&inquiry.task.head, times.responded);
+            cut(request, clean(head), body, Held::Whole, received, wall())
         };
         deliver::note(&mut whole.head.fields, &status);
         let result = deliver::result_of(&status);

@@ -11,12 +11,15 @@ use crate::proxy::request::RequestId;
 /// Appends what every answer carries and `fields` lack: the configured fields, the request id and
 /// the limiter's.
 pub fn push_own(plan: &Plan, fields: &mut Fields, id: &RequestId, standings: &Standings) {
-    let mut text = Vec::with_capacity(512);
-    plan.marks.push_missing(fields, &mut text);
-    push_exchange(plan, id, standings, &mut text);
-    if let Some(own) = Fields::from_wire(&text) {
-        fields.extend(&own);
+    let marks = &plan.marks;
+    if marks.overlap(fields) {
+        let mut missing = Vec::with_capacity(marks.block().len());
+        marks.push_missing(fields, &mut missing);
+        fields.extend_with(|out| out.extend_from_slice(&missing));
+    } else {
+        fields.extend_with(|out| out.extend_from_slice(marks.block()));
     }
+    fields.extend_with(|out| push_exchange(plan, id, standings, out));
 }
 
 /// Appends the request id and the limiter's fields as text.

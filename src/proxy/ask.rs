@@ -1,30 +1,29 @@
-//! One question to an origin: breaker, connection, request, answer's head.
+//! One question to an origin: leave, connection, request, answer's head.
 //!
 //! The transparent repetition lives here and nowhere else: a request goes out a second time only
-//! if not a byte of an answer came back and it may be repeated (RFC 9110 section 9.2.2).
+//! if not a byte of an answer came back, it may be repeated (RFC 9110 section 9.2.2), and the
+//! upstream's retries are not used up.
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use monoio::time::timeout;
-use rustls::pki_types::ServerName;
 
-use crate::breaker;
 use crate::cache;
-use crate::http::{Method, ResponseHead};
-use crate::metrics::{CoreCells, Counter};
-use crate::net::{Dial, Stream, tls};
-use crate::proxy::core::{Core, Moment};
+use crate::http::{Method, RequestHead, ResponseHead};
+use crate::metrics::Counter;
+use crate::net::ticks::Deadline;
+use crate::net::wall;
+use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
+use crate::proxy::inbox::CoreMessage;
 use crate::proxy::origin::{
-    Answer, Connection, Head, Outgoing, OutgoingBody, Permit, Purpose, request_head,
+    Answer, Connection, Head, Leave, Outgoing, OutgoingBody, Patience, Permit, Place, Purpose,
+    Reuse, dial, obtain, request_head,
 };
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
-use crate::route::Scheme;
 
 /// What is asked.
 pub struct Question<'a> {
@@ -36,6 +35,8 @@ pub struct Question<'a> {
     pub purpose: Purpose<'a>,
     /// The request's body where it is whole.
     pub body: Bytes,
+    /// How long it may wait for its turn.
+    pub patience: Patience,
 }
 
 /// An answer whose body is still to be read.
@@ -46,43 +47,23 @@ pub struct Asked {
     pub answer: Answer,
     /// When it was asked and answered.
     pub times: cache::Exchange,
-    /// The breaker's leave: reported when the answer's end is known.
+    /// Reported when the answer's end is known.
     pub leave: Leave,
+    /// The end of the exchange's time, for what is not streamed.
+    pub deadline: Deadline,
 }
 
-/// A breaker's leave to ask. Dropped without a report, it counts as cancelled.
-pub struct Leave {
-    permit: Option<breaker::Permit>,
-    cells: Arc<CoreCells>,
-}
-
-impl Leave {
-    /// The upstream did its part.
-    pub fn succeeded(mut self) {
-        if let Some(change) = self.permit.take().and_then(breaker::Permit::on_success) {
-            tracing::info!(?change, "circuit breaker");
-        }
+impl Asked {
+    /// The answer is complete: reports it, and keeps the connection for the next question.
+    pub fn finish(self, core: &Core, upstream: &Upstream) {
+        self.leave.complete();
+        self.connection.finish(&self.answer.body, core.pool(upstream));
     }
 
-    /// It did not.
-    pub fn failed(mut self, retry_after: Option<std::time::Duration>) {
-        let now = crate::net::mono();
-        let change = self.permit.take().and_then(|it| it.on_failure(retry_after, now));
-        if let Some(change) = change {
-            tracing::warn!(?change, "circuit breaker");
-            if change == breaker::Change::Opened {
-                self.cells.inc(Counter::BreakerOpened);
-            }
-        }
-    }
-
-    /// Reports by the status: 5xx are the upstream's failures, 4xx are not.
-    pub fn answered(self, head: &ResponseHead) {
-        if head.status >= 500 {
-            self.failed(retry_after(head));
-        } else {
-            self.succeeded();
-        }
+    /// It ended early.
+    pub fn fail(self, core: &Core, fault: Fault) {
+        core.cells.on_upstream_failure(fault.as_str());
+        self.leave.failed();
     }
 }
 
@@ -93,63 +74,65 @@ pub async fn ask(
     question: &Question<'_>,
     mut hint: impl AsyncFnMut(&ResponseHead),
 ) -> Result<Asked, Fault> {
-    let leave = enter(core, question.upstream)?;
-    let span = question.upstream.request_timeout;
-    let asked = timeout(span, attempt(core, question, &mut hint)).await;
-    let asked = asked.unwrap_or(Err(Fault::Timeout));
-    match asked {
-        Ok((connection, answer, times)) => Ok(Asked { connection, answer, times, leave }),
+    let upstream = question.upstream;
+    let deadline = Deadline::after(upstream.request_timeout);
+    let mut leave = obtain(core, upstream, question.patience).await?;
+    let asked = deadline.bound(attempt(core, question, leave.is_probe(), &mut hint)).await;
+    match asked.unwrap_or(Err(Fault::Timeout)) {
+        Ok((connection, answer, times)) => {
+            let request = &question.task.head.fields;
+            leave.on_head(core, upstream, request, &answer.head, times.responded);
+            Ok(Asked { connection, answer, times, leave, deadline })
+        }
         Err(fault) => {
-            core.cells.on_upstream_failure(fault.as_str());
-            if is_upstreams_fault(fault) {
-                leave.failed(None);
-            }
+            blame(core, leave, fault);
             Err(fault)
         }
     }
 }
 
-/// The breaker's leave to ask an upstream now.
-pub fn enter(core: &Core, upstream: &Upstream) -> Result<Leave, Fault> {
-    let cells = Arc::clone(&core.cells);
-    if !core.plan().settings.client.circuit_breaker_enabled {
-        return Ok(Leave { permit: None, cells });
-    }
-    let breaker = &core.shared.breakers[usize::from(upstream.origin)];
-    match breaker.enter(crate::net::mono()) {
-        Ok(permit) => Ok(Leave { permit: Some(permit), cells }),
-        Err(refused) => {
-            core.cells.inc(Counter::BreakerRefused);
-            let secs = refused.retry_after.as_millis().div_ceil(1_000);
-            Err(Fault::CircuitOpen(u32::try_from(secs).unwrap_or(u32::MAX).max(1)))
-        }
+/// Counts a fault, and reports it where the upstream is to blame.
+pub fn blame(core: &Core, leave: Leave, fault: Fault) {
+    core.cells.on_upstream_failure(fault.as_str());
+    if is_upstreams_fault(fault) {
+        leave.failed();
     }
 }
 
 async fn attempt(
     core: &Rc<Core>,
     question: &Question<'_>,
+    is_probe: bool,
     hint: &mut impl AsyncFnMut(&ResponseHead),
 ) -> Result<(Connection, Answer, cache::Exchange), Fault> {
-    let mut repeated = false;
+    let upstream = question.upstream;
+    let retries = &core.shared.upstream(upstream).retries;
+    retries.on_request();
+    let mut reuse = reuse(&question.task.head);
     loop {
-        let connection = if repeated {
-            connect_fresh(core, question.upstream).await?
-        } else {
-            connect(core, question.upstream).await?
-        };
-        let (requested, mut connection) = (Moment::now().wall, connection);
+        let mut connection = connect(core, upstream, reuse).await?;
+        let requested = wall();
         core.cells.inc(Counter::UpstreamRequests);
         match converse(core, question, &mut connection, hint).await {
             Ok(answer) => {
-                let times = cache::Exchange { requested, responded: Moment::now().wall };
+                let times = cache::Exchange { requested, responded: wall() };
                 return Ok((connection, answer, times));
             }
-            Err(fault) if may_repeat(question, &connection, fault) && !repeated => {
+            Err(fault) => {
+                // Where something stale stands in, an outage costs one attempt; the race with an
+                // origin that closes an idle connection is none.
+                let spared = question.patience == Patience::None && !connection.is_reused();
+                let once_more = reuse != Reuse::Never
+                    && !is_probe
+                    && !spared
+                    && may_repeat(&question.task.head, &connection, fault)
+                    && retries.try_spend();
+                if !once_more {
+                    return Err(fault);
+                }
                 core.cells.inc(Counter::Retries);
-                repeated = true;
+                reuse = Reuse::Never;
             }
-            Err(fault) => return Err(fault),
         }
     }
 }
@@ -161,25 +144,34 @@ async fn converse(
     hint: &mut impl AsyncFnMut(&ResponseHead),
 ) -> Result<Answer, Fault> {
     let length = question.body.len() as u64;
-    let states_length = matches!(
-        question.task.head.method,
-        Method::Post | Method::Put | Method::Patch | Method::Query
-    );
+    let method = &question.task.head.method;
+    let states_length =
+        matches!(method, Method::Post | Method::Put | Method::Patch | Method::Query);
     let body = match length {
         0 if !states_length => OutgoingBody::None,
         _ => OutgoingBody::Length(length),
     };
     let head = head_text(question, body);
-    let method = &question.task.head.method;
     if length <= UNANSWERED_BYTES_MAX {
         // An origin that takes no more may have said why before.
         let _ = connection.send(head, question.body.clone()).await;
         return answer(core, method, connection, hint).await;
     }
-    // RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+    // Boxed, since most bodies are short.
+    Box::pin(converse_at_length(core, question, connection, head, hint)).await
+}
+
+/// RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
+async fn converse_at_length(
+    core: &Core,
+    question: &Question<'_>,
+    connection: &mut Connection,
+    head: Vec<u8>,
+    hint: &mut impl AsyncFnMut(&ResponseHead),
+) -> Result<Answer, Fault> {
     let sender = connection.sender();
     let sending = sender.send_whole(head, question.body.clone());
-    let mut answer = pin!(answer(core, method, connection, hint));
+    let mut answer = pin!(answer(core, &question.task.head.method, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,
         First::Right(answer) => answer,
@@ -197,7 +189,7 @@ pub fn head_text(question: &Question<'_>, body: OutgoingBody) -> Vec<u8> {
         scheme: if task.peer.tls { "https" } else { "http" },
         request_id: task.id.as_str(),
         purpose: question.purpose,
-        now: crate::net::wall(),
+        now: wall(),
     })
 }
 
@@ -230,73 +222,60 @@ pub async fn answer(
     }
 }
 
-/// A connection: an idle one, else a new one.
-pub async fn connect(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
-    let pool = &core.pools[usize::from(upstream.origin)];
-    if let Some(connection) = pool.take_idle() {
-        return Ok(connection);
-    }
-    let permit = pool.permit().await?;
-    // One may have come back while we waited.
-    match pool.take_idle() {
-        Some(connection) => Ok(connection),
-        None => open(core, upstream, permit).await,
+/// A connection: an idle one that will do, else a new one, else the next that is free.
+pub async fn connect(
+    core: &Rc<Core>,
+    upstream: &Upstream,
+    reuse: Reuse,
+) -> Result<Connection, Fault> {
+    // Boxed: what dials or waits is large, and most questions do neither.
+    let place = match core.pool(upstream).try_acquire(reuse) {
+        Some(place) => place,
+        None => Box::pin(queue(core, upstream, reuse)).await?,
+    };
+    match place {
+        Place::Kept(connection) => Ok(connection),
+        Place::New(permit) => Box::pin(open(core, upstream, permit)).await,
     }
 }
 
-/// A connection that has not been used: what fails on it was not closed while idle.
-pub async fn connect_fresh(core: &Core, upstream: &Upstream) -> Result<Connection, Fault> {
-    let pool = &core.pools[usize::from(upstream.origin)];
-    pool.make_room();
-    let permit = pool.permit().await?;
-    open(core, upstream, permit).await
+async fn queue(core: &Rc<Core>, upstream: &Upstream, reuse: Reuse) -> Result<Place, Fault> {
+    let pool = core.pool(upstream);
+    if pool.permits().idle() > 0 {
+        core.tell_others(&CoreMessage::YieldIdle(upstream.origin));
+    }
+    pool.acquire(reuse).await
 }
 
-async fn open(core: &Core, upstream: &Upstream, permit: Permit) -> Result<Connection, Fault> {
-    let pool = &core.pools[usize::from(upstream.origin)];
+async fn open(core: &Rc<Core>, upstream: &Upstream, permit: Permit) -> Result<Connection, Fault> {
     let stream = dial(core, upstream).await?;
     core.cells.inc(Counter::UpstreamConnectionsOpened);
-    Ok(pool.adopt(stream, permit))
+    Ok(Connection::dialled(stream, permit))
 }
 
-async fn dial(core: &Core, upstream: &Upstream) -> Result<Stream, Fault> {
-    let (plan, target) = (core.plan(), &upstream.target);
-    let (host, port) = (target.host(), target.port());
-    let scheme = target.scheme();
-    plan.settings.ssrf.check_url(scheme.as_str(), host, port).map_err(|_| Fault::NotAllowed)?;
-    let addresses = core.shared.resolver.resolve(host, port).await.map_err(|_| Fault::Resolve)?;
-    let client = &plan.settings.client;
-    let dial = Dial { timeout: client.dial_timeout, keep_alive: client.keep_alive };
-    let vet = |address| plan.settings.ssrf.check_address(address);
-    let tcp = crate::net::connect(&addresses, &vet, dial).await.map_err(|error| match error {
-        crate::net::ConnectError::Refused(_) => Fault::NotAllowed,
-        crate::net::ConnectError::Timeout => Fault::Timeout,
-        _ => Fault::Dial,
-    })?;
-    match scheme {
-        Scheme::Http => Ok(Stream::Tcp(tcp)),
-        Scheme::Https => {
-            let config = core.shared.tls.clone().ok_or(Fault::Tls)?;
-            let name = ServerName::try_from(host.to_owned()).map_err(|_| Fault::Tls)?;
-            let handshake = timeout(client.dial_timeout, tls::connect(tcp, config, name));
-            let stream = handshake.await.map_err(|_| Fault::Timeout)?;
-            stream.map(Stream::from).map_err(|error| {
-                tracing::warn!(%error, "TLS to the upstream");
-                Fault::Tls
-            })
-        }
+/// Which idle connections will do. One that the origin has closed meanwhile is no loss for what may
+/// be repeated.
+pub fn reuse(head: &RequestHead) -> Reuse {
+    if is_harmless(head) || matches!(head.method, Method::Put | Method::Delete) {
+        Reuse::Any
+    } else {
+        Reuse::Recent
     }
 }
 
-/// A request may go out twice when nothing of an answer came, and doing it twice does no harm.
-fn may_repeat(question: &Question<'_>, connection: &Connection, fault: Fault) -> bool {
-    let head = &question.task.head;
-    let harmless = match head.method {
-        Method::Get | Method::Head | Method::Options | Method::Query => true,
-        Method::Put | Method::Delete => true,
-        _ => head.fields.contains("Idempotency-Key"),
-    };
-    fault == Fault::Reset && connection.may_have_been_idle_closed() && harmless
+/// A request may go out twice when nothing of an answer came, and doing it twice does no harm: it
+/// asks for no change, or the client says how to tell two from one. Where the connection has been
+/// idle, most likely nobody has read it: then idempotence is enough.
+fn may_repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> bool {
+    let idempotent = matches!(head.method, Method::Put | Method::Delete);
+    fault == Fault::Reset
+        && !connection.is_answered()
+        && (is_harmless(head) || (idempotent && connection.is_reused()))
+}
+
+fn is_harmless(head: &RequestHead) -> bool {
+    let safe = matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Query);
+    safe || head.fields.contains("Idempotency-Key")
 }
 
 fn is_upstreams_fault(fault: Fault) -> bool {
@@ -313,16 +292,11 @@ fn is_upstreams_fault(fault: Fault) -> bool {
         | Fault::TooLarge
         | Fault::Busy
         | Fault::CircuitOpen(_)
+        | Fault::Paused(_)
         | Fault::OfflineNotCached
         | Fault::Abandoned
         | Fault::Internal => false,
     }
-}
-
-/// Retry-After in whole seconds; dates are left to the client.
-fn retry_after(head: &ResponseHead) -> Option<std::time::Duration> {
-    let value = head.fields.single("Retry-After")?;
-    crate::http::list::delta_seconds(value).map(|it| std::time::Duration::from_secs(it.into()))
 }
 
 /// A body up to this length fits the socket's buffer: sending it never waits for the origin.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Mono, Seed, Wall};
-use crate::breaker::Breaker;
 use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
 use crate::metrics::{CoreCells, Counter, Gauge};
@@ -17,8 +16,8 @@ use crate::net::Resolver;
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
 use crate::proxy::journal::Journal;
-use crate::proxy::origin::{Permits, Pool};
-use crate::proxy::plan::Plan;
+use crate::proxy::origin::{Pool, UpstreamState};
+use crate::proxy::plan::{Plan, Upstream};
 use crate::store;
 
 /// What all cores share.
@@ -34,9 +33,7 @@ pub struct Shared {
     /// Who may ask how often.
     pub limiter: Limiter,
     /// By upstream.
-    pub breakers: Box<[Arc<Breaker>]>,
-    /// By upstream.
-    pub permits: Box<[Arc<Permits>]>,
+    pub upstreams: Box<[UpstreamState]>,
     /// By core.
     pub inboxes: Box<[Inbox]>,
     /// By core.
@@ -53,6 +50,14 @@ pub struct Shared {
     pub journal: Journal,
     /// The driver the cores run on, for health.
     pub driver: std::sync::OnceLock<&'static str>,
+}
+
+impl Shared {
+    /// What the cores share about an upstream.
+    #[must_use]
+    pub fn upstream(&self, upstream: &Upstream) -> &UpstreamState {
+        &self.upstreams[usize::from(upstream.origin)]
+    }
 }
 
 /// All state of one core.
@@ -100,18 +105,24 @@ impl Core {
         let entries = if shared.plan.memory_cache { settings.cache.memory_cache_size } else { 0 };
         let entries = u32::try_from(entries).unwrap_or(u32::MAX - 1);
         let idle_timeout = settings.client.idle_conn_timeout;
-        let pools = shared.permits.iter().map(|it| Pool::new(Arc::clone(it), idle_timeout));
+        let pool = |it: &UpstreamState| Pool::new(index, Arc::clone(&it.permits), idle_timeout);
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(entries, Arc::clone(&shared.ledger))),
             store: shared.store.as_ref().map(|it| Rc::new(it.client())),
-            pools: pools.collect(),
+            pools: shared.upstreams.iter().map(pool).collect(),
             cells: Arc::clone(&shared.cells[index]),
             key: RefCell::default(),
             buffers: RefCell::default(),
             ids: Cell::new(shared.seed.hash(&index.to_be_bytes())),
             shared,
         })
+    }
+
+    /// Its idle connections to an upstream.
+    #[must_use]
+    pub fn pool(&self, upstream: &Upstream) -> &Pool {
+        &self.pools[usize::from(upstream.origin)]
     }
 
     /// The settings.
@@ -145,6 +156,7 @@ impl Core {
             CoreMessage::Clear => {
                 drop(self.shard.borrow_mut().clear());
             }
+            CoreMessage::YieldIdle(origin) => self.pools[usize::from(origin)].yield_idle(),
         }
     }
 
@@ -189,7 +201,8 @@ impl Core {
         }
     }
 
-    fn tell_others(&self, message: &CoreMessage) {
+    /// Tells every other core, without waiting.
+    pub fn tell_others(&self, message: &CoreMessage) {
         for (index, inbox) in self.shared.inboxes.iter().enumerate() {
             if index != self.index {
                 inbox.send(message.clone(), None);
@@ -247,13 +260,22 @@ impl Core {
             let inbox = &self.shared.inboxes[self.index];
             let _ = monoio::time::timeout(HOUSEKEEPING_SPAN, inbox.wait()).await;
             self.drain_inbox();
-            for pool in &self.pools {
-                pool.sweep(crate::net::mono());
-            }
+            self.sweep_pools();
             self.sweep_expired(&mut cursor);
             let idle: usize = self.pools.iter().map(Pool::len).sum();
             self.cells.set(Gauge::UpstreamConnectionsIdle, idle as u64);
             self.cells.set(Gauge::L1Entries, self.shard.borrow().len() as u64);
+        }
+    }
+
+    /// Closes idle connections that are of no use. Asks for the names of those that are, so that an
+    /// origin that moves is followed.
+    fn sweep_pools(&self) {
+        for (pool, upstream) in self.pools.iter().zip(&self.plan().settings.upstreams) {
+            let host = upstream.upstream.host();
+            // Where nothing is known for now, what was known before holds.
+            pool.sweep(|ip| self.shared.resolver.still_has(host, ip).unwrap_or(true));
+            pool.yield_idle();
         }
     }
 

@@ -50,9 +50,7 @@ pub async fn entry_with(
     let age = entry.facts().age(now);
     // RFC 9111 section 5.1: Age says that the origin did not make or confirm it for this request.
     if !is_first_hand(&status) || age.as_secs() > 0 {
-        let mut text = Vec::with_capacity(64);
-        answer::push_age(age, &mut text);
-        append(&mut answer.head.fields, &text);
+        answer.head.fields.extend_with(|out| answer::push_age(age, out));
     }
     note(&mut answer.head.fields, &status);
     whole(core, &inquiry.task, answer, result_of(&status), client).await;
@@ -112,7 +110,8 @@ pub async fn incoming(
     let reader = Reader(incoming);
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(&reader, client).await;
+        // Boxed: most answers are whole.
+        bytes = Box::pin(pump(&reader, client)).await;
     }
     drop(reader);
     count(core, task, incoming.head.status, result_of(&status), bytes);
@@ -252,20 +251,18 @@ fn weaken(fields: &mut Fields) {
 
 /// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.
 pub fn note(fields: &mut Fields, status: &CacheStatus) {
-    let mut value = Vec::with_capacity(96);
-    status.write(&mut value);
     // Of another cache's it would be a second one, which nobody reads; in Cache-Status each has its
     // place.
-    fields.replace("X-Cache", status.x_cache());
-    fields.push("Cache-Status", value);
+    fields.remove("X-Cache");
+    fields.extend_with(|out| {
+        out.extend_from_slice(b"X-Cache: ");
+        out.extend_from_slice(status.x_cache().as_bytes());
+        out.extend_from_slice(b"\r\nCache-Status: ");
+        status.write(out);
+        out.extend_from_slice(b"\r\n");
+    });
     if status.detail == Some(Reason::Offline) {
         fields.push("X-Offline", "true");
-    }
-}
-
-fn append(fields: &mut Fields, text: &[u8]) {
-    if let Some(more) = Fields::from_wire(text) {
-        fields.extend(&more);
     }
 }
 

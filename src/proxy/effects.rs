@@ -76,6 +76,15 @@ pub struct Filling {
     pub facts: Facts,
 }
 
+/// Whether an answer means anything for what is stored.
+#[must_use]
+pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
+    let method = &task.head.method;
+    // A POST whose answers are cached only reads, says the configuration: one that goes straight
+    // through (`no-store`, no canonical body) must not undo what the others stored.
+    invalidates(method, asked.answer.head.status) && !upstream.policy.methods.contains(method)
+}
+
 /// Does what the answer to an unsafe method means for what is stored, in every core and tier,
 /// before that answer is sent. `before` is from before the request went out.
 pub async fn settle(
@@ -85,12 +94,8 @@ pub async fn settle(
     before: &Ground,
     asked: &Asked,
 ) -> Option<Filling> {
-    let (method, head) = (&task.head.method, &asked.answer.head);
-    // A POST whose answers are cached only reads, says the configuration: one that goes straight
-    // through (`no-store`, no canonical body) must not undo what the others stored.
-    if !invalidates(method, head.status) || upstream.policy.methods.contains(method) {
-        return None;
-    }
+    debug_assert!(has_any(upstream, task, asked));
+    let head = &asked.answer.head;
     let filling = get_of(core, task, upstream, asked);
     let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
 
@@ -152,7 +157,7 @@ fn get_of(
     };
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),
-        task: get,
+        task: Box::new(get),
         upstream: upstream.index,
         policy,
         facts,

@@ -71,6 +71,8 @@ pub enum Fault {
     Busy,
     /// The breaker is open; whole seconds until it lets a probe through.
     CircuitOpen(u32),
+    /// The upstream asked to be left alone, or its pace is used up; whole seconds until it isn't.
+    Paused(u32),
     /// An offline endpoint with nothing stored, and no origin.
     OfflineNotCached,
     /// The origin answered with this server error, and there is something stale to serve instead.
@@ -184,6 +186,7 @@ impl Fault {
             Self::Timeout => "timeout",
             Self::Busy => "busy",
             Self::CircuitOpen(_) => "circuit_open",
+            Self::Paused(_) => "paused",
             Self::OfflineNotCached => "offline_not_cached",
             Self::Status(_) => "status",
             Self::Abandoned => "abandoned",
@@ -216,6 +219,11 @@ impl Fault {
             Self::CircuitOpen(secs) => {
                 let problem =
                     Problem::new(503, "circuit_open", "the upstream failed too often lately");
+                Problem { retry_after: Some(secs), ..problem }
+            }
+            Self::Paused(secs) => {
+                let detail = "the upstream wants to be asked later";
+                let problem = Problem::new(503, "upstream_paused", detail);
                 Problem { retry_after: Some(secs), ..problem }
             }
             Self::OfflineNotCached => {

@@ -25,7 +25,7 @@ use crate::proxy::serve;
 
 /// Answers a request that the hit path left. Never fails: every fault has an answer, or nobody is
 /// left to hear it.
-pub async fn exchange(core: &Rc<Core>, task: Task, client: &impl Downstream) {
+pub async fn exchange(core: &Rc<Core>, task: Box<Task>, client: &impl Downstream) {
     match task.destination {
         Destination::Upstream(index) => proxied(core, task, index, client).await,
         Destination::Refused(refusal) => rescue::refuse(core, &task, refusal, client).await,
@@ -34,7 +34,7 @@ pub async fn exchange(core: &Rc<Core>, task: Task, client: &impl Downstream) {
     }
 }
 
-async fn proxied(core: &Rc<Core>, task: Task, index: u16, client: &impl Downstream) {
+async fn proxied(core: &Rc<Core>, task: Box<Task>, index: u16, client: &impl Downstream) {
     if is_last_hop(&task) {
         return answer_options(core, &task, client).await;
     }
@@ -72,7 +72,7 @@ pub struct Prepared {
 /// A request that the cache is not asked about.
 pub struct NoInquiry {
     /// The request.
-    pub task: Task,
+    pub task: Box<Task>,
     /// Its body.
     pub body: RequestBody,
     /// Why.
@@ -98,7 +98,7 @@ impl Prepared {
     pub fn inquiry(
         self,
         core: &Core,
-        task: Task,
+        task: Box<Task>,
         body: RequestBody,
     ) -> Result<Inquiry, Box<NoInquiry>> {
         let Self { upstream, policy, facts, lookup } = self;

@@ -129,7 +129,7 @@ pub async fn explain(core: &Rc<Core>, asking: &Task, described: Described) -> Ex
         started: asking.started,
     };
     let body = body.map_or(RequestBody::None, RequestBody::Whole);
-    let inquiry = match prepared.inquiry(core, task, body) {
+    let inquiry = match prepared.inquiry(core, Box::new(task), body) {
         Ok(inquiry) => inquiry,
         Err(other) => {
             let NoInquiry { reason, .. } = *other;

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use monoio::time::timeout;
 
 use crate::cache::{
     Entry, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, update,
@@ -19,14 +18,14 @@ use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
 use crate::proxy::cut::{self, Held};
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
+use crate::proxy::fill::{self, Ground};
 use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::judge::RANGE_FILL_BYTES_MAX;
 use crate::proxy::keeping::Keeping;
-use crate::proxy::origin::{AtHand, Body, Connection, Purpose};
+use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
@@ -78,6 +77,7 @@ impl Fetch {
                 upstream: inquiry.upstream(&core),
                 purpose,
                 body: inquiry.body.clone(),
+                patience: if self.stale().is_some() { Patience::None } else { Patience::Some },
             };
             let asked = ask(&core, &question, async |hint| {
                 let mut hint = hint.clone();
@@ -92,8 +92,7 @@ impl Fetch {
                 && !self.completes(&asked)
             {
                 // Not the rest of what is stored: ask again, for the whole.
-                self.finish(asked.connection, &asked.answer.body);
-                asked.leave.succeeded();
+                self.finish(asked);
                 self.base = None;
                 continue;
             }
@@ -109,8 +108,7 @@ impl Fetch {
                 return self.confirmed(lead, &base, asked);
             }
             // A 304 for something we don't have: ask again, for the whole.
-            self.finish(asked.connection, &asked.answer.body);
-            asked.leave.succeeded();
+            self.finish(asked);
         }
     }
 
@@ -128,9 +126,8 @@ impl Fetch {
         !matches!(head.status, 206 | 304 | 416) || (head.status == 206 && whole())
     }
 
-    fn finish(&self, connection: Connection, body: &Body) {
-        connection
-            .finish(body, &self.core.pools[usize::from(self.inquiry.upstream(&self.core).origin)]);
+    fn finish(&self, asked: Asked) {
+        asked.finish(&self.core, self.inquiry.upstream(&self.core));
     }
 
     fn failed(&self, lead: Lead<Entry>, fault: Fault) {
@@ -151,17 +148,15 @@ impl Fetch {
     }
 
     /// A 304: the stored response with the fields of the newer head (RFC 9111 section 4.3.4).
-    fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, asked: Asked) {
-        let Asked { connection, answer, times, leave } = asked;
-        self.finish(connection, &answer.body);
-        leave.succeeded();
+    fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, mut asked: Asked) {
+        let (head, times) = (asked.answer.take_head(), asked.times);
+        self.finish(asked);
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
-        let updated =
-            update(&inquiry.facts, base.status(), base.fields(), &answer.head, times, policy);
+        let updated = update(&inquiry.facts, base.status(), base.fields(), &head, times, policy);
         lead.flight().leave_own(updated.own.clone());
         if updated.keep == Keep::Replace {
-            let version = answer.head.version;
+            let version = head.version;
             let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated, version);
             let fill::Renewal { entry, index, left } = renewal;
             fill::publish(core, inquiry, lead, &self.ground, index, &entry, How::Validated);
@@ -190,7 +185,7 @@ impl Fetch {
         {
             let fault = Fault::Status(head.status);
             self.core.cells.on_upstream_failure(fault.as_str());
-            asked.leave.answered(head);
+            asked.leave.complete();
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().leave_own(own_fields(head));
@@ -204,7 +199,7 @@ impl Fetch {
 
     /// A part although the whole was asked for: the client that wants a range has it all the same.
     async fn keep_part(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
-        match self.gather(&mut asked).await {
+        match pass::gather(&mut asked).await {
             Ok(body) if keeping.fits(body.len() as u64) => {
                 self.kept(lead, asked, keeping, &[body]);
             }
@@ -238,7 +233,7 @@ impl Fetch {
         body.push(before);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
         let worth = keeping.facts.is_worth_waiting_for();
-        let head = keeping.head.clone();
+        let head = keeping.head(&asked.answer.head);
         lead.flight().stream(Arc::new(self.incoming(head, length, &body, worth, None)));
         if let Err(fault) = self.pump(&mut asked, &body).await {
             body.finish(Complete::CutShort);
@@ -261,12 +256,10 @@ impl Fetch {
         }
     }
 
-    fn fill(self, lead: Lead<Entry>, asked: Asked, keeping: Keeping, body: Bytes) {
-        let Asked { connection, answer, times, leave } = asked;
-        leave.answered(&answer.head);
-        self.finish(connection, &answer.body);
-        let Keeping { head, facts, grown_from, .. } = keeping;
-        let material = Material { head, times, facts, body, grown_from };
+    fn fill(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping, body: Bytes) {
+        let (head, times) = (asked.answer.take_head(), asked.times);
+        self.finish(asked);
+        let material = keeping.material(head, times, body);
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
     }
 
@@ -278,7 +271,7 @@ impl Fetch {
         let error = asked.answer.head.status >= 500 && plain;
         let short = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         if error && short {
-            return match self.gather(&mut asked).await {
+            return match pass::gather(&mut asked).await {
                 Ok(bytes) => {
                     let body = Growing::new(growing::Keep::All);
                     body.push(bytes);
@@ -286,8 +279,7 @@ impl Fetch {
                     let (head, length) = Self::as_received(&asked);
                     let incoming = self.incoming(head, length, &body, true, Some(reason));
                     lead.flight().stream(Arc::new(incoming));
-                    asked.leave.answered(&asked.answer.head);
-                    self.finish(asked.connection, &asked.answer.body);
+                    self.finish(asked);
                     lead.private();
                 }
                 Err(fault) => self.broken(lead, asked, fault),
@@ -309,8 +301,7 @@ impl Fetch {
         match self.pump(&mut asked, &body).await {
             Ok(()) if asked.answer.body.is_done() => {
                 body.finish(Complete::Whole);
-                asked.leave.answered(&asked.answer.head);
-                self.finish(asked.connection, &asked.answer.body);
+                self.finish(asked);
                 lead.private();
             }
             // The reader left: nobody is to blame.
@@ -343,36 +334,21 @@ impl Fetch {
     }
 
     fn broken(&self, lead: Lead<Entry>, asked: Asked, fault: Fault) {
-        self.core.cells.on_upstream_failure(fault.as_str());
-        asked.leave.failed(None);
+        asked.fail(&self.core, fault);
         self.failed(lead, fault);
-    }
-
-    async fn gather(&self, asked: &mut Asked) -> Result<Bytes, Fault> {
-        let room = asked.answer.body.length().unwrap_or(0);
-        let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
-        while let Some(chunk) = self.next(asked).await? {
-            whole.extend_from_slice(&chunk);
-        }
-        Ok(whole.into())
     }
 
     /// Moves the body into `body` until its end, or until nobody reads it any more.
     async fn pump(&self, asked: &mut Asked, body: &Growing) -> Result<(), Fault> {
+        let upstream = self.inquiry.upstream(&self.core);
         while body.room().await {
-            match race(self.next(asked), body.deserted()).await {
+            match race(pass::next(upstream, asked), body.deserted()).await {
                 First::Left(Ok(Some(chunk))) => body.push(chunk),
                 First::Left(Ok(None)) | First::Right(()) => return Ok(()),
                 First::Left(Err(fault)) => return Err(fault),
             }
         }
         Ok(())
-    }
-
-    async fn next(&self, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
-        let span = self.inquiry.upstream(&self.core).request_timeout;
-        let next = timeout(span, asked.connection.chunk(&mut asked.answer.body)).await;
-        next.unwrap_or(Err(Fault::Timeout))
     }
 }
 

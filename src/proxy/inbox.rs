@@ -25,6 +25,8 @@ pub enum CoreMessage {
     DropWhere(KeyFilter),
     /// Drop everything.
     Clear,
+    /// Close an idle connection to the upstream of that number, if a request waits for its place.
+    YieldIdle(u16),
 }
 
 /// Says of a key whether it is meant.

@@ -11,7 +11,7 @@ use crate::proxy::request::Task;
 /// The request.
 pub struct Inquiry {
     /// As it came.
-    pub task: Task,
+    pub task: Box<Task>,
     /// Where it would go.
     pub upstream: u16,
     /// The policy that holds for it.

@@ -6,16 +6,18 @@ use bytes::Bytes;
 use crate::cache::{Entry, Exchange, Facts, Part, Reason, part, storable};
 use crate::http::ResponseHead;
 use crate::proxy::cut::Held;
+use crate::proxy::fill::Material;
 use crate::proxy::inquiry::Inquiry;
 
 /// An answer, or a stored part with what the answer adds, on its way into the store.
 pub struct Keeping {
-    /// The head of what is to be stored. A 206 says by its Content-Range which part that is.
-    pub head: ResponseHead,
+    /// The head of what is to be stored, where it is not the answer's own. A 206 says by its
+    /// Content-Range which part that is.
+    made: Option<ResponseHead>,
     /// What the policy made of it.
     pub facts: Facts,
     /// How long the stored part is that it grows from; zero for what is new.
-    pub grown_from: u64,
+    grown_from: u64,
     /// Stored bytes that go before the answer's.
     before: Bytes,
     /// Stored bytes that go behind them.
@@ -45,18 +47,33 @@ impl Keeping {
         if let Some(joined) = added.and_then(|_| joined(inquiry, base?, head, times)) {
             return Ok(Self { stated, ..joined });
         }
-        let head = part::as_whole(head.clone());
-        if Part::of(&head).is_some_and(|it| it.span.len() > PART_BYTES_MAX) {
+        if added.is_some_and(|it| !it.is_whole() && it.span.len() > PART_BYTES_MAX) {
             return Err(Reason::ResponseTooLarge);
         }
-        let facts = storable(&inquiry.facts, &head, times, &inquiry.policy)?;
-        Ok(Self { head, facts, grown_from: 0, before: Bytes::new(), after: Bytes::new(), stated })
+        let made = added.filter(Part::is_whole).map(|_| part::as_whole(head.clone()));
+        let kept = made.as_ref().unwrap_or(head);
+        let facts = storable(&inquiry.facts, kept, times, &inquiry.policy)?;
+        let (before, after) = (Bytes::new(), Bytes::new());
+        Ok(Self { made, facts, grown_from: 0, before, after, stated })
+    }
+
+    /// The head of what is to be stored, given the answer's.
+    #[must_use]
+    pub fn head(&self, answer: &ResponseHead) -> ResponseHead {
+        self.made.as_ref().unwrap_or(answer).clone()
+    }
+
+    /// What is to be stored, given the answer's head and a body made here.
+    #[must_use]
+    pub fn material(self, answer: ResponseHead, times: Exchange, body: Bytes) -> Material {
+        let head = self.made.unwrap_or(answer);
+        Material { head, times, facts: self.facts, body, grown_from: self.grown_from }
     }
 
     /// Whether it can't stand for the whole.
     #[must_use]
     pub const fn is_part(&self) -> bool {
-        self.head.status == 206
+        self.facts.status == 206
     }
 
     /// The bytes that are stored already.
@@ -76,6 +93,17 @@ impl Keeping {
     #[must_use]
     pub fn fits(&self, bytes: u64) -> bool {
         self.stated.is_none_or(|stated| stated == bytes)
+    }
+
+    /// The body to be stored, where the answer's is in one piece and in memory of its own.
+    ///
+    /// # Errors
+    /// As [`Keeping::body`].
+    pub fn whole_body(&self, body: Bytes) -> Result<Bytes, Reason> {
+        if self.before.is_empty() && self.after.is_empty() && self.fits(body.len() as u64) {
+            return Ok(body);
+        }
+        self.body(&[body])
     }
 
     /// The body to be stored, in memory of its own: `chunks` is the answer's.
@@ -112,7 +140,7 @@ fn joined(
     let after = usize::try_from(joint.after).ok().and_then(|it| body.len().checked_sub(it))?;
     let (before, after) = (body.slice(..before), body.slice(after..));
     let grown_from = body.len() as u64;
-    Some(Keeping { head: joint.head, facts, grown_from, before, after, stated: None })
+    Some(Keeping { made: Some(joint.head), facts, grown_from, before, after, stated: None })
 }
 
 /// A longer part is not kept: it is copied each time that it grows.

@@ -7,10 +7,11 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use monoio::time::timeout;
 
 use crate::cache::CacheStatus;
-use crate::http::{Method, ResponseHead, hop};
+use crate::http::{Field, Method, ResponseHead, hop};
+use crate::metrics::CacheResult;
+use crate::net::ticks::timeout;
 use crate::net::wall;
 use crate::proxy::answer;
 use crate::proxy::ask::{self, Asked, Question};
@@ -21,7 +22,7 @@ use crate::proxy::downstream::{Downstream, Length, Reply};
 use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Kept, Material};
-use crate::proxy::origin::{AtHand, Purpose};
+use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
@@ -48,9 +49,11 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
         RequestBody::Whole(body) => body.clone(),
         RequestBody::None | RequestBody::Streamed => Bytes::new(),
     };
-    let question = Question { task, upstream, purpose: Purpose::Pass, body };
+    let patience = Patience::Some;
+    let question = Question { task, upstream, purpose: Purpose::Pass, body, patience };
     if let RequestBody::Streamed = pass.body {
-        return upload::streamed(core, &pass, &ground, &question, client).await;
+        // Boxed: what runs both directions at once is large.
+        return Box::pin(upload::streamed(core, &pass, &ground, &question, client)).await;
     }
     let asked = match race(ask(core, &question, client), client.gone()).await {
         First::Left(asked) => asked,
@@ -67,29 +70,57 @@ pub async fn settled(
     core: &Rc<Core>,
     pass: &Pass<'_>,
     ground: &Ground,
-    mut asked: Asked,
+    asked: Asked,
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, status, .. } = pass;
-    let filling = effects::settle(core, task, upstream, ground, &asked).await;
-    let Some(Filling { inquiry, ground, facts }) = filling else {
+    if !effects::has_any(upstream, task, &asked) {
         return send(core, task, upstream, asked, *status, client).await;
-    };
-    let body = match gather(upstream, &mut asked).await {
-        Ok(body) => body,
-        Err(fault) => return broken(core, task, asked, fault, *status, client).await,
-    };
+    }
+    // Boxed, as a purge that all cores confirm is large.
+    let filling = Box::pin(effects::settle(core, task, upstream, ground, &asked)).await;
+    match filling {
+        None => send(core, task, upstream, asked, *status, client).await,
+        Some(filling) => Box::pin(fill_get(core, pass, filling, asked, client)).await,
+    }
+}
+
+/// Stores an answer that says what a GET would now get, and sends it.
+async fn fill_get(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    filling: Filling,
+    mut asked: Asked,
+    client: &impl Downstream,
+) {
+    match gather(&mut asked).await {
+        Ok(body) => {
+            let (answer, result) = kept(core, pass, filling, asked, body);
+            deliver::whole(core, pass.task, answer, result, client).await;
+        }
+        Err(fault) => broken(core, pass.task, asked, fault, pass.status, client).await,
+    }
+}
+
+/// Stores what an answer says of GET, and makes the client's of it.
+fn kept(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    filling: Filling,
+    asked: Asked,
+    body: Bytes,
+) -> (Whole, CacheResult) {
+    let Filling { inquiry, ground, facts } = filling;
     let (head, times) = (asked.answer.head.clone(), asked.times);
+    asked.finish(core, pass.upstream);
     let material = Material { head: head.clone(), times, facts, body: body.clone(), grown_from: 0 };
     let (_, kept) = fill::fill_solo(core, &inquiry, &ground, material);
-    finish(core, upstream, asked);
     let stored = kept == Kept::Stored;
-    let status = CacheStatus { stored, fwd_status: Some(head.status), ..*status };
+    let status = CacheStatus { stored, fwd_status: Some(head.status), ..pass.status };
     let mut head = clean(head);
     deliver::note(&mut head.fields, &status);
     let length = Some(body.len() as u64);
-    let result = deliver::result_of(&status);
-    deliver::whole(core, task, Whole { head, body, length }, result, client).await;
+    (Whole { head, body, length }, deliver::result_of(&status))
 }
 
 /// Sends the error that an answer cut short becomes while nothing of it has gone out.
@@ -101,8 +132,7 @@ async fn broken(
     status: CacheStatus,
     client: &impl Downstream,
 ) {
-    asked.leave.failed(None);
-    core.cells.on_upstream_failure(fault.as_str());
+    asked.fail(core, fault);
     rescue::fail(core, task, fault, status, client).await;
 }
 
@@ -126,8 +156,11 @@ pub async fn tell(hint: &ResponseHead, client: &impl Downstream) {
 /// An answer's head as a client gets it: hop-by-hop fields removed, Via and Date added.
 #[must_use]
 pub fn clean(mut head: ResponseHead) -> ResponseHead {
-    hop::strip_hop_by_hop(&mut head.fields);
-    head.fields.remove("Content-Length");
+    let ending = hop::Ending::of(&head.fields);
+    let ends = |field: &Field<'_>| ending.has(field.name) || field.is("Content-Length");
+    if head.fields.iter().any(|field| ends(&field)) {
+        head.fields.retain(|field| !ends(&field));
+    }
     head.fields.push("Via", crate::proxy::origin::via(head.version));
     if !head.fields.contains("Date") {
         // RFC 9110 section 6.6.1: whoever has a clock adds it.
@@ -189,15 +222,15 @@ pub async fn send_copied(
 ) {
     let stated = stated_length(&asked.answer.head);
     let code = asked.answer.head.status;
-    let mut head = clean(asked.answer.head.clone());
+    let mut head = clean(asked.answer.take_head());
     deliver::note(&mut head.fields, &CacheStatus { fwd_status: Some(code), ..status });
     let result = deliver::result_of(&status);
     let first = match asked.connection.at_hand(&mut asked.answer.body) {
         Ok(AtHand::Whole(chunks)) => {
-            finish(core, upstream, asked);
+            asked.finish(core, upstream);
             chunks.iter().for_each(|chunk| copy.take(chunk));
             copy.end();
-            let body = Bytes::from(chunks.concat());
+            let body = joined(chunks);
             let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
             let length = if bodyless { stated } else { Some(body.len() as u64) };
             let answer = Whole { head, body, length };
@@ -212,7 +245,8 @@ pub async fn send_copied(
     let reply = Reply { status: code, fields: head.fields, length };
     let mut bytes = 0;
     if client.start(reply).await.is_ok() {
-        bytes = pump(core, upstream, asked, first, &mut copy, client).await;
+        // Boxed: most answers are whole.
+        bytes = Box::pin(pump(core, upstream, asked, first, &mut copy, client)).await;
     }
     deliver::count(core, task, code, result, bytes);
 }
@@ -254,13 +288,12 @@ async fn pump(
             }
             Ok(None) => {
                 copy.end();
-                finish(core, upstream, asked);
+                asked.finish(core, upstream);
                 let _ = client.finish().await;
                 return bytes;
             }
             Err(fault) => {
-                core.cells.on_upstream_failure(fault.as_str());
-                asked.leave.failed(None);
+                asked.fail(core, fault);
                 client.cut();
                 return bytes;
             }
@@ -268,34 +301,43 @@ async fn pump(
     }
 }
 
-fn finish(core: &Core, upstream: &Upstream, asked: Asked) {
-    asked.leave.answered(&asked.answer.head);
-    asked.connection.finish(&asked.answer.body, &core.pools[usize::from(upstream.origin)]);
-}
-
-async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
+/// The next bytes of a body that is passed on as it comes: each may take its time.
+///
+/// # Errors
+/// As [`Connection::chunk`], and when nothing comes.
+pub async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
     let chunk = asked.connection.chunk(&mut asked.answer.body);
     timeout(upstream.request_timeout, chunk).await.unwrap_or(Err(Fault::Timeout))
 }
 
-/// Reads all of a body.
+/// Reads all of a body, in memory of its own, within the time of the exchange.
 ///
 /// # Errors
-/// As [`Connection::chunk`], and when it stands still.
-pub async fn gather(upstream: &Upstream, asked: &mut Asked) -> Result<Bytes, Fault> {
-    let Some(first) = next(upstream, asked).await? else { return Ok(Bytes::new()) };
-    let Some(second) = next(upstream, asked).await? else { return Ok(exact(&first)) };
-    let mut whole = [&*first, &*second].concat();
-    while let Some(chunk) = next(upstream, asked).await? {
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.into())
+/// As [`Connection::chunk`], and when the time is over.
+pub async fn gather(asked: &mut Asked) -> Result<Bytes, Fault> {
+    let deadline = asked.deadline;
+    let gathered = deadline.bound(async {
+        let room = asked.answer.body.length().unwrap_or(0).min(GATHER_ROOM_BYTES);
+        let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+        while let Some(chunk) = asked.connection.chunk(&mut asked.answer.body).await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.into())
+    });
+    gathered.await.unwrap_or(Err(Fault::Timeout))
 }
 
-/// In memory of its own: the read buffer behind a slice may be much larger.
-fn exact(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
+/// The chunks in one piece; copied only where there are several.
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 => Bytes::new(),
+        1 => chunks.swap_remove(0),
+        _ => chunks.concat().into(),
+    }
 }
+
+/// Reserved at once for a body of stated length: it has to come first.
+const GATHER_ROOM_BYTES: u64 = 256 * 1024;
 
 /// The Content-Length of a head without body (HEAD, 304), to be passed on.
 fn stated_length(head: &ResponseHead) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! What a client gets when the origin can't answer: something stale if that is allowed, else an
 //! error that says what happened and when to try again.
+//!
+//! Boxed throughout: every exchange has a place for this and few come here.
 
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
@@ -40,7 +42,7 @@ pub async fn stale(
         _ => CacheStatus::stale(ttl, reason),
     };
     core.cells.inc(Counter::StaleServed);
-    deliver::entry(core, inquiry, entry, status, client).await;
+    Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
 }
 
@@ -115,5 +117,5 @@ async fn problem(
     let head = ResponseHead { status: problem.status, version: Version::Http11, fields };
     let length = Some(body.len() as u64);
     let answer = Whole { head, body: body.into(), length };
-    deliver::whole(core, task, answer, CacheResult::Error, client).await;
+    Box::pin(deliver::whole(core, task, answer, CacheResult::Error, client)).await;
 }

@@ -17,20 +17,22 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use monoio::time::timeout;
 
 use crate::cache;
 use crate::http::ResponseHead;
 use crate::http1::BodyLength;
 use crate::http1::chunked::{LAST_CHUNK, write_chunk};
 use crate::metrics::Counter;
+use crate::net::ticks::{Deadline, Elapsed, timeout};
 use crate::net::wall;
-use crate::proxy::ask::{self, Asked, Leave, Question};
+use crate::proxy::ask::{self, Asked, Question};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::Ground;
-use crate::proxy::origin::{Answer, Connection, OutgoingBody, Sender};
+use crate::proxy::origin::{
+    Answer, Connection, Leave, OutgoingBody, Patience, Reuse, Sender, obtain,
+};
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::race::{First, race};
 use crate::proxy::rescue;
@@ -44,30 +46,33 @@ pub async fn streamed(
     client: &impl Downstream,
 ) {
     let Pass { task, upstream, .. } = pass;
-    let leave = match ask::enter(core, upstream) {
+    let deadline = Deadline::after(upstream.request_timeout);
+    let leave = match obtain(core, upstream, Patience::Some).await {
         Ok(leave) => leave,
         Err(fault) => return rescue::fail(core, task, fault, pass.status, client).await,
     };
+    core.shared.upstream(upstream).retries.on_request();
     let framing = match task.framing.body {
         BodyLength::Length(length) => OutgoingBody::Length(length),
         BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
     };
-    let opening = timeout(upstream.request_timeout, open(core, question, framing)).await;
-    let connection = match opening.unwrap_or(Err(Fault::Timeout)) {
-        Ok(connection) => connection,
-        Err(fault) => return fail(core, pass, leave, fault, client).await,
+    let connection = match deadline.bound(open(core, question, framing)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(fault)) => return fail(core, pass, leave, fault, client).await,
+        Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
     };
     core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, ground, (leave, connection), framing, client).await;
+    exchange(core, pass, ground, (leave, connection, deadline), framing, client).await;
 }
 
-/// A connection with the head on its way. A fresh one: a body half sent can't be repeated.
+/// A connection with the head on its way.
 async fn open(
-    core: &Core,
+    core: &Rc<Core>,
     question: &Question<'_>,
     framing: OutgoingBody,
 ) -> Result<Connection, Fault> {
-    let connection = ask::connect_fresh(core, question.upstream).await?;
+    // A body half sent can't be repeated.
+    let connection = ask::connect(core, question.upstream, Reuse::Recent).await?;
     connection.send(ask::head_text(question, framing), Bytes::new()).await?;
     Ok(connection)
 }
@@ -76,7 +81,7 @@ async fn exchange(
     core: &Rc<Core>,
     pass: &Pass<'_>,
     ground: &Ground,
-    (leave, mut connection): (Leave, Connection),
+    (mut leave, mut connection, deadline): (Leave, Connection, Deadline),
     framing: OutgoingBody,
     client: &impl Downstream,
 ) {
@@ -103,7 +108,8 @@ async fn exchange(
         }
     };
     let times = cache::Exchange { requested, responded: wall() };
-    let asked = Asked { connection, answer, times, leave };
+    leave.on_head(core, upstream, &task.head.fields, &answer.head, times.responded);
+    let asked = Asked { connection, answer, times, leave, deadline };
     let answering = pass::settled(core, pass, ground, asked, client);
     match upload.beside(sending.as_mut(), answering).await {
         Ok(()) => upload.stop(sending).await,
@@ -119,8 +125,7 @@ async fn fail(
     fault: Fault,
     client: &impl Downstream,
 ) {
-    leave.failed(None);
-    core.cells.on_upstream_failure(fault.as_str());
+    ask::blame(core, leave, fault);
     rescue::fail(core, pass.task, fault, pass.status, client).await;
 }
 

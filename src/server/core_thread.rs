@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Driver as Wanted;
 use crate::net::runtime::{self, Driver, Runtime};
+use crate::net::ticks;
 use crate::proxy::Core;
 use crate::server::accept::{self, Gate};
 use crate::server::janitor;
@@ -185,7 +186,11 @@ impl Setup {
             drop(monoio::spawn(store.drain()));
         }
         let cells = Arc::clone(&core.cells);
-        drop(monoio::spawn(Rc::clone(&watch).run(move |lag| cells.on_loop_lag(lag))));
+        let ticking = Rc::clone(&watch);
+        drop(monoio::spawn(ticks::run(move |lag| {
+            cells.on_loop_lag(lag);
+            ticking.on_tick();
+        })));
         drop(monoio::spawn(Rc::clone(&core).housekeeping()));
         if core.index == 0 {
             drop(monoio::spawn(janitor::run(Rc::clone(&core))));

@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
 use crate::base::Seed;
-use crate::breaker::Breaker;
 use crate::cache::Ledger;
 use crate::config::{Backend, Cores, Settings};
 use crate::limit::Limiter;
@@ -20,7 +19,7 @@ use crate::metrics::CoreCells;
 use crate::net::{Resolver, listen, resolver, runtime, tls};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
-use crate::proxy::origin::Permits;
+use crate::proxy::origin::UpstreamState;
 use crate::proxy::{Plan, Shared, purge};
 use crate::route::Scheme;
 use crate::store::{self, StoreHandle};
@@ -80,12 +79,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         hub: Hub::new(),
         ledger: Arc::new(Ledger::new(settings.cache.memory_cache_max_bytes)),
         limiter: Limiter::default(),
-        breakers: settings
-            .upstreams
-            .iter()
-            .map(|_| Arc::new(Breaker::new(settings.breaker)))
-            .collect(),
-        permits: settings.upstreams.iter().map(|_| permits(&settings)).collect(),
+        upstreams: UpstreamState::all(&settings),
         inboxes: cpus.iter().map(|_| Inbox::new()).collect(),
         cells: cpus.iter().map(|_| Arc::new(CoreCells::new())).collect(),
         store,
@@ -299,12 +293,6 @@ fn open_store(
     };
     let opened = StoreHandle::open_with(&settings, Some(Box::new(on_remote)));
     opened.map(Some).map_err(|error| StartError::Machine(format!("cache: {error}")))
-}
-
-fn permits(settings: &Settings) -> Arc<Permits> {
-    let client = &settings.client;
-    let idle = client.max_idle_conns_per_host.min(client.max_idle_conns);
-    Permits::new(client.max_conns_per_host, idle)
 }
 
 /// A name server that does not answer must not hold up the start for longer.

@@ -1,11 +1,9 @@
 //! The deadlines of one core's connections, without a timer for each.
 //!
-//! A connection notes in two cells what it is doing and until when; one task of the core looks at
-//! all of them every [`TICK`] and ends what is overdue. A request thus pays two stores instead of
-//! a timer's insertion and removal, and 10,000 idle connections cost one scan of a small vector
-//! every quarter second.
-//!
-//! Deadlines are coarse: they end up to one tick late, never early.
+//! A connection notes in two cells what it is doing and until when; with each tick of the core
+//! ([`ticks`]) all of them are looked at, and what is overdue is ended. A request thus pays two
+//! stores instead of a timer's insertion and removal, and 10,000 idle connections cost one scan of
+//! a small vector every quarter second.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +11,7 @@ use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
 
-use crate::net::{Stream, mono};
+use crate::net::{Stream, ticks};
 
 /// What a connection is waiting for on its receiving side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +56,6 @@ pub struct Watched {
 
 /// All connections of a core.
 pub struct Watch {
-    now: Cell<u64>,
     watched: RefCell<Vec<Option<Rc<Watched>>>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
@@ -99,17 +96,16 @@ impl Watch {
     #[must_use]
     pub fn new(spans: Spans) -> Rc<Self> {
         Rc::new(Self {
-            now: Cell::new(0),
             watched: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),
             fresh: Cell::new(0),
             ticks: Ticks {
-                fresh: ticks(FRESH_SPAN.min(spans.idle)),
+                fresh: ticks::of(FRESH_SPAN.min(spans.idle)),
                 // The fresh span has passed by then.
-                parked: ticks(spans.idle.saturating_sub(FRESH_SPAN)),
-                read: ticks(spans.read),
-                write: ticks(spans.write),
+                parked: ticks::of(spans.idle.saturating_sub(FRESH_SPAN)),
+                read: ticks::of(spans.read),
+                write: ticks::of(spans.write),
             },
         })
     }
@@ -167,12 +163,6 @@ impl Watch {
         self.fresh.get() >= max
     }
 
-    /// Ticks so far.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        self.now.get()
-    }
-
     /// Starts to drain: what waits between requests is closed now, the rest after its answer.
     pub fn drain(&self) {
         self.draining.set(true);
@@ -191,19 +181,9 @@ impl Watch {
         }
     }
 
-    /// Ticks for ever; `lag` is told how late each tick came.
-    pub async fn run(self: Rc<Self>, lag: impl Fn(Duration)) {
-        loop {
-            let due = mono().plus(TICK);
-            monoio::time::sleep(TICK).await;
-            lag(mono().since(due));
-            self.tick();
-        }
-    }
-
-    fn tick(&self) {
-        let now = self.now.get() + 1;
-        self.now.set(now);
+    /// Ends what is overdue. To be called with each tick of the core.
+    pub fn on_tick(&self) {
+        let now = ticks::now();
         for watched in self.watched.borrow().iter().flatten() {
             if watched.deadline.get() <= now {
                 watched.on_deadline();
@@ -298,7 +278,7 @@ impl Place {
             Phase::Head | Phase::Body => ticks.read,
             Phase::Quiet => u64::MAX,
         };
-        let deadline = self.watch.now.get().saturating_add(span);
+        let deadline = ticks::now().saturating_add(span);
         self.count(self.watched.phase.replace(phase), phase);
         self.watched.deadline.set(deadline);
     }
@@ -322,7 +302,7 @@ impl Place {
     /// Notes that a write begins.
     pub fn write_begins(&self) {
         self.watched.sent_mark.set(self.watched.stream.bytes_sent());
-        let deadline = self.watch.now.get().saturating_add(self.watch.ticks.write);
+        let deadline = ticks::now().saturating_add(self.watch.ticks.write);
         self.watched.write_deadline.set(deadline);
     }
 
@@ -346,14 +326,6 @@ impl Drop for Place {
         self.watch.free.borrow_mut().push(self.index);
     }
 }
-
-/// One more than fits: a phase may begin just before a tick.
-fn ticks(span: Duration) -> u64 {
-    u64::try_from(span.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-/// How often deadlines are looked at: the most by which they are late.
-pub const TICK: Duration = Duration::from_millis(250);
 
 /// Connections of a core that may wait with a buffer at the same time: half a MiB of buffers.
 const FRESH_MAX: usize = 128;

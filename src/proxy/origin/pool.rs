@@ -1,31 +1,60 @@
-//! Connections of one core to one origin, and the permits that bound them for the process.
+//! Connections of one core to one origin, and the bounds that hold for the process.
 //!
 //! A permit counts a connection from before it is dialled until it is closed, idle time included.
-//! Idle connections belong to their core. When no permit is free, the core asks the others to
-//! close one idle connection (the waiting list is process-wide) and sleeps until a permit comes
-//! back, on any core.
+//! Idle connections belong to their core, which uses the latest first. A request that finds neither
+//! an idle connection nor a free permit joins a process-wide queue:
+//!
+//! ```text
+//!  a connection comes back on core A --> the first waiter of A takes it
+//!                                    \-> nobody of A waits, or another core's has for too long:
+//!                                        closed; its permit wakes the first waiter
+//!  a connection is closed            --> its permit wakes the first waiter
+//!  a request waits, others idle      --> their cores are asked to close one
+//! ```
+//!
+//! The bounds on idle connections hold for those that nobody has used for half a second: between
+//! two requests of a busy moment a connection is not idle, and to close it would be to dial it
+//! again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::base::Mono;
-use crate::net::{Peek, Stream, clock};
+use crate::net::{Peek, clock, ticks};
 use crate::proxy::error::Fault;
-use crate::proxy::origin::Connection;
+use crate::proxy::origin::connection::{Connection, Line};
 
-/// The process-wide bound on connections to one origin.
+/// The process-wide bounds on connections to one origin.
 pub struct Permits {
     max: usize,
     idle_max: usize,
     open: AtomicUsize,
     idle: AtomicUsize,
-    waiting: Mutex<VecDeque<(u64, Waker)>>,
-    next_ticket: std::sync::atomic::AtomicU64,
+    idle_everywhere: Arc<IdleEverywhere>,
+    waiting: Mutex<VecDeque<Waiter>>,
+    /// The length of `waiting`, to be looked at without its lock.
+    waiters: AtomicUsize,
+    next_ticket: AtomicU64,
+}
+
+/// Idle connections to all origins together.
+pub struct IdleEverywhere {
+    max: usize,
+    idle: AtomicUsize,
+}
+
+/// A request in the queue.
+struct Waiter {
+    ticket: u64,
+    core: usize,
+    since: Mono,
+    waker: Waker,
 }
 
 /// One connection's place under the bound; given back when dropped.
@@ -35,28 +64,61 @@ pub struct Permit {
 
 /// The idle connections of one core to one origin.
 pub struct Pool {
+    core: usize,
     permits: Arc<Permits>,
     idle: RefCell<VecDeque<Idle>>,
-    idle_timeout: Duration,
+    /// In ticks.
+    idle_max: u64,
 }
 
 struct Idle {
-    stream: Stream,
+    line: Rc<Line>,
     permit: Permit,
-    since: Mono,
+    /// The core's tick when its last exchange ended.
+    since: u64,
+}
+
+/// Which idle connections will do for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any: should the origin have closed it meanwhile, the request goes out once more.
+    Any,
+    /// One that was in use a moment ago: the request can't be repeated, and no origin closes a
+    /// connection so soon without having said so.
+    Recent,
+    /// None: the last one failed.
+    Never,
+}
+
+/// What a request goes out on.
+pub enum Place {
+    /// A connection that is there already.
+    Kept(Connection),
+    /// A new one may be dialled.
+    New(Permit),
+}
+
+impl IdleEverywhere {
+    /// At most so many.
+    #[must_use]
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, idle: AtomicUsize::new(0) })
+    }
 }
 
 impl Permits {
     /// At most `max` connections, of which at most `idle_max` idle.
     #[must_use]
-    pub fn new(max: usize, idle_max: usize) -> Arc<Self> {
+    pub fn new(max: usize, idle_max: usize, idle_everywhere: Arc<IdleEverywhere>) -> Arc<Self> {
         Arc::new(Self {
             max: max.max(1),
             idle_max,
             open: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            idle_everywhere,
             waiting: Mutex::new(VecDeque::new()),
-            next_ticket: std::sync::atomic::AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(0),
         })
     }
 
@@ -81,12 +143,7 @@ impl Permits {
     /// Requests that wait for a connection now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Whether an idle connection should be closed, since somebody waits for its place.
-    fn is_wanted(&self) -> bool {
-        !self.lock().is_empty()
+        self.waiters.load(Ordering::Acquire)
     }
 
     fn try_take(self: &Arc<Self>) -> Option<Permit> {
@@ -96,85 +153,97 @@ impl Permits {
         taken.ok().map(|_| Permit { permits: Arc::clone(self) })
     }
 
-    /// Waits for a place. The caller bounds the time.
-    ///
-    /// # Errors
-    /// [`Fault::Busy`] when [`WAITING_MAX`] wait already.
-    async fn take(self: &Arc<Self>) -> Result<Permit, Fault> {
-        if let Some(permit) = self.try_take() {
-            return Ok(permit);
-        }
-        let ticket =
-            Ticket { permits: self, number: self.next_ticket.fetch_add(1, Ordering::Relaxed) };
-        poll_fn(|cx| {
-            let mut waiting = self.lock();
-            let full = waiting.len() >= WAITING_MAX;
-            if let Some(permit) = self.try_take() {
-                return Poll::Ready(Ok(permit));
-            }
-            let known = waiting.iter_mut().find(|(number, _)| *number == ticket.number);
-            match known {
-                Some((_, waker)) => waker.clone_from(cx.waker()),
-                None if full => return Poll::Ready(Err(Fault::Busy)),
-                None => waiting.push_back((ticket.number, cx.waker().clone())),
-            }
-            Poll::Pending
-        })
-        .await
+    fn on_idle(&self) {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        self.idle_everywhere.idle.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn wake_one(&self) {
-        let first = self.lock().front().map(|(_, waker)| waker.clone());
+    fn on_used(&self) {
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        self.idle_everywhere.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn has_too_many_idle(&self) -> bool {
+        let everywhere = &self.idle_everywhere;
+        self.idle() > self.idle_max || everywhere.idle.load(Ordering::Relaxed) > everywhere.max
+    }
+
+    /// Puts a waiter into the queue, or renews its waker; `false` when the queue is full.
+    fn enqueue(&self, ticket: u64, core: usize, waker: &Waker) -> bool {
+        let mut waiting = self.lock();
+        if let Some(known) = waiting.iter_mut().find(|it| it.ticket == ticket) {
+            known.waker.clone_from(waker);
+            return true;
+        }
+        if waiting.len() >= WAITING_MAX {
+            return false;
+        }
+        waiting.push_back(Waiter { ticket, core, since: clock::mono(), waker: waker.clone() });
+        self.waiters.store(waiting.len(), Ordering::Release);
+        true
+    }
+
+    fn dequeue(&self, ticket: u64) {
+        let mut waiting = self.lock();
+        waiting.retain(|it| it.ticket != ticket);
+        self.waiters.store(waiting.len(), Ordering::Release);
+    }
+
+    fn wake_first(&self) {
+        if self.waiting() == 0 {
+            return;
+        }
+        let first = self.lock().front().map(|it| it.waker.clone());
         if let Some(waker) = first {
             waker.wake();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Waker)>> {
+    /// For whom a connection is that came back on `core`.
+    fn next(&self, core: usize) -> Next {
+        if self.waiting() == 0 {
+            return Next::Nobody;
+        }
+        let waiting = self.lock();
+        let Some(first) = waiting.front() else { return Next::Nobody };
+        let late = clock::mono().since(first.since) > OTHERS_PATIENCE;
+        let own = waiting.iter().find(|it| it.core == core);
+        match own {
+            Some(own) if own.ticket == first.ticket || !late => Next::Own(own.waker.clone()),
+            _ => Next::Other,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in the waiting list; leaves it when dropped, and passes a wake-up on.
-struct Ticket<'a> {
-    permits: &'a Arc<Permits>,
-    number: u64,
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.permits.lock().retain(|(number, _)| *number != self.number);
-        if self.permits.open.load(Ordering::Acquire) < self.permits.max {
-            self.permits.wake_one();
-        }
-    }
+enum Next {
+    Nobody,
+    Own(Waker),
+    Other,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let before = self.permits.open.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0);
-        self.permits.wake_one();
+        self.permits.wake_first();
     }
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool of core number `core`.
     #[must_use]
-    pub fn new(permits: Arc<Permits>, idle_timeout: Duration) -> Self {
-        Self { permits, idle: RefCell::default(), idle_timeout }
+    pub fn new(core: usize, permits: Arc<Permits>, idle_timeout: Duration) -> Self {
+        Self { core, permits, idle: RefCell::default(), idle_max: ticks::of(idle_timeout) }
     }
 
-    /// An idle connection that is still open and silent, the most recently used first.
-    pub fn take_idle(&self) -> Option<Connection> {
-        loop {
-            let idle = self.idle.borrow_mut().pop_back()?;
-            self.permits.idle.fetch_sub(1, Ordering::Relaxed);
-            let fresh = clock::mono().since(idle.since) < self.idle_timeout;
-            if fresh && idle.stream.peek_state() == Peek::Nothing {
-                return Some(Connection::new(idle.stream, idle.permit, true));
-            }
-        }
+    /// The bounds it keeps to.
+    #[must_use]
+    pub const fn permits(&self) -> &Arc<Permits> {
+        &self.permits
     }
 
     /// Idle connections of this core.
@@ -189,103 +258,156 @@ impl Pool {
         self.len() == 0
     }
 
-    /// A place for a new connection, waited for if need be.
+    /// What can be had at once; nothing while others wait.
+    #[must_use]
+    pub fn try_acquire(&self, reuse: Reuse) -> Option<Place> {
+        if self.permits.waiting() > 0 {
+            return None;
+        }
+        self.free(reuse)
+    }
+
+    /// Waits in the queue. The caller bounds the time.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when too many wait already.
-    pub async fn permit(&self) -> Result<Permit, Fault> {
-        self.permits.take().await
+    /// [`Fault::Busy`] when [`WAITING_MAX`] wait already.
+    pub async fn acquire(&self, reuse: Reuse) -> Result<Place, Fault> {
+        let number = self.permits.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { pool: self, number };
+        poll_fn(|cx| {
+            if let Some(place) = self.free(reuse) {
+                return Poll::Ready(Ok(place));
+            }
+            if !self.permits.enqueue(ticket.number, self.core, cx.waker()) {
+                return Poll::Ready(Err(Fault::Busy));
+            }
+            // Something may have come back between the look and the queue.
+            match self.free(reuse) {
+                Some(place) => Poll::Ready(Ok(place)),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
-    /// Closes an idle connection where no new one could be opened otherwise.
-    pub fn make_room(&self) {
-        if self.permits.open() >= self.permits.max() && self.idle.borrow_mut().pop_front().is_some()
-        {
-            self.permits.idle.fetch_sub(1, Ordering::Relaxed);
+    fn free(&self, reuse: Reuse) -> Option<Place> {
+        if let Some(kept) = self.take_idle(reuse) {
+            return Some(Place::Kept(kept));
+        }
+        if let Some(permit) = self.permits.try_take() {
+            return Some(Place::New(permit));
+        }
+        // Idle ones that won't do hold the places that a new one needs.
+        drop(self.take_oldest()?);
+        self.permits.try_take().map(Place::New)
+    }
+
+    /// An idle connection that is still open and silent, the most recently used first.
+    fn take_idle(&self, reuse: Reuse) -> Option<Connection> {
+        let idle_max = match reuse {
+            Reuse::Any => self.idle_max,
+            Reuse::Recent => self.idle_max.min(RECENT_TICKS),
+            Reuse::Never => return None,
+        };
+        loop {
+            let newest = self.idle.borrow_mut().pop_back()?;
+            let span = ticks::now() - newest.since;
+            if span >= idle_max && reuse == Reuse::Recent {
+                self.idle.borrow_mut().push_back(newest);
+                return None;
+            }
+            self.permits.on_used();
+            if span < idle_max && newest.line.peek_state() == Peek::Nothing {
+                return Some(Connection::kept(newest.line, newest.permit));
+            }
         }
     }
 
-    /// Takes a dialled connection into service.
-    #[must_use]
-    pub fn adopt(&self, stream: Stream, permit: Permit) -> Connection {
-        Connection::new(stream, permit, false)
+    fn take_oldest(&self) -> Option<Idle> {
+        let oldest = self.idle.borrow_mut().pop_front()?;
+        self.permits.on_used();
+        Some(oldest)
     }
 
-    /// Keeps a connection for the next exchange, or closes it when there are enough or somebody
-    /// on another core waits for its place.
-    pub(super) fn put(&self, stream: Stream, permit: Permit) {
-        let enough = self.permits.idle() >= self.permits.idle_max;
-        if enough || self.permits.is_wanted() {
+    /// Takes back a connection whose exchange is over.
+    pub(super) fn put(&self, line: Rc<Line>, permit: Permit) {
+        let next = self.permits.next(self.core);
+        if let Next::Other = next {
             return;
         }
-        self.permits.idle.fetch_add(1, Ordering::Relaxed);
-        self.idle.borrow_mut().push_back(Idle { stream, permit, since: clock::mono() });
+        self.permits.on_idle();
+        self.idle.borrow_mut().push_back(Idle { line, permit, since: ticks::now() });
+        if let Next::Own(waker) = next {
+            waker.wake();
+        }
     }
 
-    /// Closes what has been idle too long, was closed by the origin, or is wanted elsewhere.
-    pub fn sweep(&self, now: Mono) {
-        let mut wanted = self.permits.waiting();
-        let mut closed = Vec::new();
-        let mut kept = VecDeque::new();
-        for idle in self.idle.take() {
-            let old = now.since(idle.since) >= self.idle_timeout;
-            if old || wanted > 0 || idle.stream.peek_state() != Peek::Nothing {
-                wanted = wanted.saturating_sub(1);
-                closed.push(idle);
+    /// Closes an idle connection where a request of another core waits for its place.
+    pub fn yield_idle(&self) {
+        if self.permits.waiting() > 0 {
+            drop(self.take_oldest());
+        }
+    }
+
+    /// Closes what has been idle too long, what the origin closed, what leads to an address that
+    /// `is_current` says the origin has left, and what is too many.
+    pub fn sweep(&self, is_current: impl Fn(std::net::IpAddr) -> bool) {
+        let all = self.idle.take();
+        let mut kept = VecDeque::with_capacity(all.len());
+        // The oldest first.
+        for idle in all {
+            let span = ticks::now() - idle.since;
+            let expired = span >= self.idle_max;
+            let surplus = span >= GRACE_TICKS && self.permits.has_too_many_idle();
+            let moved = || !is_current(idle.line.peer_addr().ip());
+            if expired || surplus || moved() || idle.line.peek_state() != Peek::Nothing {
+                self.permits.on_used();
             } else {
                 kept.push_back(idle);
             }
         }
-        self.permits.idle.fetch_sub(closed.len(), Ordering::Relaxed);
         self.idle.replace(kept);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.permits.idle.fetch_sub(self.idle.borrow().len(), Ordering::Relaxed);
+        while self.take_oldest().is_some() {}
+    }
+}
+
+/// A place in the queue; leaves it when dropped, and passes on what it was woken for.
+struct Ticket<'a> {
+    pool: &'a Pool,
+    number: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let permits = &self.pool.permits;
+        permits.dequeue(self.number);
+        if permits.waiting() == 0 {
+            return;
+        }
+        if permits.open() < permits.max {
+            permits.wake_first();
+        } else if !self.pool.is_empty()
+            && let Next::Own(waker) = permits.next(self.pool.core)
+        {
+            waker.wake();
+        }
     }
 }
 
 /// Requests that may wait for a connection to one origin.
 const WAITING_MAX: usize = 4096;
+/// How long a request of another core waits before a connection that comes back here is closed for
+/// it, although one of this core could use it as it is.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(50);
+/// A connection counts as idle when it has not been used for that long: half a second.
+const GRACE_TICKS: u64 = 2;
+/// Three quarters of a second at most: less than any origin's own limit, which is whole seconds.
+const RECENT_TICKS: u64 = 3;
 
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::Context;
-
-    use super::*;
-
-    fn now<T>(future: &mut std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => Some(value),
-            Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn a_returned_permit_goes_to_the_one_who_waits() {
-        let permits = Permits::new(1, 1);
-        let first = permits.try_take().unwrap();
-        let mut second = pin!(permits.take());
-        assert!(now(&mut second).is_none());
-        assert_eq!(permits.waiting(), 1);
-        drop(first);
-        assert!(matches!(now(&mut second), Some(Ok(_))));
-    }
-
-    #[test]
-    fn a_waiter_that_leaves_takes_its_place_in_the_queue_along() {
-        let permits = Permits::new(1, 1);
-        let first = permits.try_take().unwrap();
-        {
-            let mut second = pin!(permits.take());
-            assert!(now(&mut second).is_none());
-        }
-        assert_eq!(permits.waiting(), 0);
-        drop(first);
-        assert_eq!(permits.open(), 0);
-    }
-}
+mod tests;

@@ -1,7 +1,10 @@
 //! The request as the origin gets it: which of the client's fields go on, which are ours.
 
+use std::net::IpAddr;
+
 use crate::base::Wall;
 use crate::cache::{conditional_request, range_request};
+use crate::http::fields::Field;
 use crate::http::range::Range;
 use crate::http::{Fields, Method, RequestHead, hop};
 use crate::proxy::plan::Upstream;
@@ -15,7 +18,7 @@ pub struct Outgoing<'a> {
     /// What goes before the body.
     pub body: OutgoingBody,
     /// The address the client has, after trusted proxies.
-    pub client: std::net::IpAddr,
+    pub client: IpAddr,
     /// `https` when the client's connection is TLS.
     pub scheme: &'static str,
     /// This exchange's id.
@@ -69,33 +72,50 @@ pub enum Purpose<'a> {
 /// The head as HTTP/1.1 text.
 #[must_use]
 pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut fields = out.head.fields.clone();
-    hop::strip_hop_by_hop(&mut fields);
-    fields.retain(|field| !DROPPED.iter().any(|name| field.is(name)));
+    write_head(out, &request_fields(out))
+}
+
+/// The fields that go on, and ours.
+fn request_fields(out: &Outgoing<'_>) -> Fields {
+    let ending = hop::Ending::of(&out.head.fields);
+    let of_the_cache: &[&str] = match out.purpose {
+        Purpose::Pass => &[],
+        Purpose::Part { .. } => &["Accept-Encoding"],
+        Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
+    };
+    let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
+    let dropped = [DROPPED, of_the_cache, of_the_key];
+    let goes_on = |field: &Field<'_>| {
+        !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
+            && !ending.has(field.name)
+    };
+    let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
+    for field in out.head.fields.iter().filter(goes_on) {
+        fields.push(field.name, field.value);
+    }
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
     if let Some(key) = &out.upstream.api_key {
-        fields.replace("X-API-Key", key.expose());
+        fields.push("X-API-Key", key.expose());
     }
     let coding = |gzip| if gzip { "gzip" } else { "identity" };
     match out.purpose {
         Purpose::Pass => {}
-        Purpose::Part { gzip } => fields.replace("Accept-Encoding", coding(gzip)),
+        Purpose::Part { gzip } => fields.push("Accept-Encoding", coding(gzip)),
         Purpose::Complete { stored, missing, gzip } => {
-            fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
             fields.push("Accept-Encoding", coding(gzip));
             range_request(&mut fields, stored, missing, out.now);
         }
         Purpose::Fill { stored, gzip } => {
-            fields.retain(|field| !OF_THE_CACHE.iter().any(|name| field.is(name)));
             fields.push("Accept-Encoding", coding(gzip));
             if let Some(stored) = stored {
                 conditional_request(&mut fields, stored, out.now);
             }
         }
     }
-    write_head(out, &fields)
+    push_own(out, &mut fields);
+    fields
 }
 
 /// RFC 9110 section 7.6.2; zero was answered here.
@@ -106,8 +126,26 @@ fn count_down(fields: &mut Fields) {
     }
 }
 
+fn push_own(out: &Outgoing<'_>, fields: &mut Fields) {
+    fields.extend_with(|text| {
+        text.extend_from_slice(b"X-Forwarded-For: ");
+        push_address(out.client, text);
+        text.extend_from_slice(b"\r\n");
+    });
+    fields.push("X-Forwarded-Proto", out.scheme);
+    // Behind those of the hops before (RFC 9110 section 7.6.3).
+    fields.push("Via", via(out.head.version));
+    fields.push("X-Request-Id", out.request_id);
+    match out.body {
+        OutgoingBody::None => {}
+        OutgoingBody::Length(length) => fields.push("Content-Length", length.to_string()),
+        OutgoingBody::Chunked => fields.push("Transfer-Encoding", "chunked"),
+    }
+}
+
+/// The head as HTTP/1.1 text.
 fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
-    let mut text = Vec::with_capacity(fields.as_wire().len() + 512);
+    let mut text = Vec::with_capacity(fields.as_wire().len() + out.head.path.len() + OWN_BYTES);
     text.extend_from_slice(out.head.method.as_str().as_bytes());
     text.push(b' ');
     out.upstream.push_target(&out.head.path, out.head.query.as_deref(), &mut text);
@@ -115,20 +153,21 @@ fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
     text.extend_from_slice(out.upstream.target.authority().as_bytes());
     text.extend_from_slice(b"\r\n");
     text.extend_from_slice(fields.as_wire());
-    let mut own = Fields::with_capacity(256);
-    own.push("X-Forwarded-For", out.client.to_string());
-    own.push("X-Forwarded-Proto", out.scheme);
-    // Behind those of the hops before (RFC 9110 section 7.6.3).
-    own.push("Via", via(out.head.version));
-    own.push("X-Request-Id", out.request_id);
-    match out.body {
-        OutgoingBody::None => {}
-        OutgoingBody::Length(length) => own.push("Content-Length", length.to_string()),
-        OutgoingBody::Chunked => own.push("Transfer-Encoding", "chunked"),
-    }
-    text.extend_from_slice(own.as_wire());
     text.extend_from_slice(b"\r\n");
     text
+}
+
+/// Appends an address as text, IPv4 without the formatter's detours.
+fn push_address(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                text.extend_from_slice(if at == 0 { b"" } else { b"." });
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+    }
 }
 
 /// The Via member for what came by this version (RFC 9110 section 7.6.3).
@@ -140,6 +179,9 @@ pub const fn via(version: crate::http::Version) -> &'static str {
         crate::http::Version::Http2 => "2.0 apiproxyd",
     }
 }
+
+/// Room for what we add to a head.
+const OWN_BYTES: usize = 320;
 
 /// Never passed on: written anew, or able to change the answer without being in the key.
 const DROPPED: &[&str] = &[

@@ -10,7 +10,7 @@ use crate::http::{Fields, Version};
 use crate::http1::BodyReader;
 use crate::http1::chunked::{LAST_CHUNK, encode_chunk_head, write_chunk};
 use crate::http1::write::{CONTINUE, write_response_head, write_status_line};
-use crate::net::Peek;
+use crate::net::{Peek, ticks};
 use crate::proxy::Task;
 use crate::proxy::downstream::{BodyEnd, Downstream, Gone, Length, Reply};
 use crate::proxy::error::Refusal;
@@ -327,6 +327,9 @@ impl Downstream for Client<'_> {
         // While its body is read, the reading finds out. Whoever reads it shares this task: when it
         // has ended, this is polled again.
         poll_fn(|_| if self.is_read() { Poll::Ready(()) } else { Poll::Pending }).await;
+        // To look costs three operations of the ring: an exchange that is over before the next tick
+        // is not worth them.
+        ticks::pause().await;
         let stream = &self.connection.place.watched().stream;
         match stream.readable().await {
             // A client that has only closed its sending side still waits for the answer; one that
@@ -334,7 +337,7 @@ impl Downstream for Client<'_> {
             // serves the first; giving up when nothing moves spares the origin for the second.
             Ok(Peek::Closed) => loop {
                 let sent = stream.bytes_sent();
-                monoio::time::sleep(HALF_CLOSED_SPAN).await;
+                ticks::sleep(HALF_CLOSED_SPAN).await;
                 if stream.bytes_sent() == sent {
                     return;
                 }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::http1::worth_parsing;
-use crate::net::{Peek, Stream};
+use crate::net::{Peek, Stream, ticks};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
 use crate::server::watch::{Pace, Phase, Place, Watch};
 
@@ -166,8 +166,11 @@ impl Connection {
         self.place.enter(Phase::Quiet);
         let client = Client::new(self, &task);
         match task.destination {
-            Destination::Admin => crate::admin::handle(&self.core, *task, &client).await,
-            _ => crate::proxy::exchange(&self.core, *task, &client).await,
+            // Boxed: it is larger than all that matters, and seldom.
+            Destination::Admin => {
+                Box::pin(crate::admin::handle(&self.core, *task, &client)).await;
+            }
+            _ => crate::proxy::exchange(&self.core, task, &client).await,
         }
         match client.after().await {
             After::Continue => true,
@@ -254,13 +257,12 @@ impl Connection {
         if self.is_awake.get() {
             return true;
         }
-        let watch = self.place.watch();
-        self.waits_since.set(watch.now());
-        !watch.is_crowded_for(self.pace.get())
+        self.waits_since.set(ticks::now());
+        !self.place.watch().is_crowded_for(self.pace.get())
     }
 
     fn note_pace(&self) {
-        let waited = self.place.watch().now() - self.waits_since.get();
+        let waited = ticks::now() - self.waits_since.get();
         // How soon a first request comes says nothing about a second.
         let is_busy = waited <= 1 && self.pace.get() != Pace::New;
         self.pace.set(if is_busy { Pace::Busy } else { Pace::Slow });

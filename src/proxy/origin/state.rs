@@ -1,0 +1,62 @@
+//! What all cores share about one upstream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::breaker::{Breaker, Budget, Pacer};
+use crate::config::Settings;
+use crate::proxy::origin::pool::{IdleEverywhere, Permits};
+
+/// The bounds and the memory of one upstream's behaviour. Atomics and an arc-swap: nothing waits.
+pub struct UpstreamState {
+    /// Stops asking an upstream that fails.
+    pub breaker: Arc<Breaker>,
+    /// Bounds its connections.
+    pub permits: Arc<Permits>,
+    /// Its pace, and the pauses that it asked for.
+    pub pacer: Pacer,
+    /// Bounds what is sent once more.
+    pub retries: Budget,
+    /// Requests that wait for their turn.
+    pub waiting: AtomicUsize,
+}
+
+impl UpstreamState {
+    /// One for each upstream of the settings, in their order.
+    #[must_use]
+    pub fn all(settings: &Settings) -> Box<[Self]> {
+        let client = &settings.client;
+        let everywhere = IdleEverywhere::new(client.max_idle_conns);
+        let of = |_| Self {
+            breaker: Arc::new(Breaker::new(settings.breaker)),
+            permits: Permits::new(
+                client.max_conns_per_host,
+                client.max_idle_conns_per_host,
+                Arc::clone(&everywhere),
+            ),
+            pacer: Pacer::new(client.pace()),
+            retries: Budget::new(client.retry_budget),
+            waiting: AtomicUsize::new(0),
+        };
+        settings.upstreams.iter().map(of).collect()
+    }
+
+    /// A place among those who wait for their turn, left when dropped; `None` when too many do.
+    pub fn wait(&self) -> Option<Waiting<'_>> {
+        let waiting = Waiting(self);
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < WAITING_MAX).then_some(waiting)
+    }
+}
+
+/// One request that waits for its turn.
+pub struct Waiting<'s>(&'s UpstreamState);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Requests that may wait for one upstream's pace or pause to end.
+const WAITING_MAX: usize = 4096;
