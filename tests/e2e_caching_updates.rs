@@ -42,6 +42,34 @@ fn send(proxy: &Proxy, method: &str, target: &str) -> Response {
     client.read(method)
 }
 
+/// RFC 9111 section 4.3.1: both validators, as they were received; none that can't be one.
+#[test]
+fn validation_is_asked_for_with_every_stored_validator() {
+    const OLD: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
+    let modified = ("Last-Modified", OLD);
+    let rows: [(Lines<'_>, Option<&str>, Option<&str>); 6] = [
+        (&[TAG, modified], Some("\"a\""), Some(OLD)),
+        (&[("ETag", "W/\"a\"")], Some("W/\"a\""), None),
+        (&[modified], None, Some(OLD)),
+        (&[("ETag", "unquoted"), modified], None, Some(OLD)),
+        (&[TAG, ("Last-Modified", "yesterday")], Some("\"a\""), None),
+        (&[("ETag", "unquoted")], None, None),
+    ];
+    for (validators, tag, date) in rows {
+        let fields = [&[STALE], validators].concat();
+        let origin = turns(vec![answer(200, &fields, "body"), answer(200, &[MINUTE], "new")]);
+        let proxy = Setup::over(&origin).start();
+        let own =
+            [("If-None-Match", "\"mine\""), ("If-Modified-Since", "Mon, 06 Nov 1995 08:49:37 GMT")];
+        proxy.ask("GET", "/api/x", &own);
+        assert_eq!(origin.last().field("If-None-Match"), None, "a fill asks for the whole");
+        proxy.ask("GET", "/api/x", &own);
+        let asked = origin.last();
+        let found = (asked.field("If-None-Match"), asked.field("If-Modified-Since"));
+        assert_eq!(found, (tag, date), "{validators:?}");
+    }
+}
+
 /// RFC 9111 section 3.2: which fields of a 304 replace stored ones.
 #[test]
 fn confirmation_updates_each_field_but_those_of_the_content() {
