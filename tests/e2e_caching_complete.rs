@@ -210,3 +210,25 @@ fn grown_part_survives_a_restart_in_half_or_more() {
     let half = range(&proxy, "bytes=0-9999");
     assert_part(&half, "HIT", "bytes 0-9999/5242880", &body[..10_000]);
 }
+
+/// A whole that is known to be out of date gives way to a part of the newer version.
+#[test]
+fn part_of_a_newer_version_replaces_an_older_whole() {
+    let versions = Arc::new(Mutex::new((bytes(LARGE), "\"a\"")));
+    let now = Arc::clone(&versions);
+    let origin = Origin::respond(move |asked| {
+        let (body, tag) = now.lock().unwrap().clone();
+        serve(asked, &body, &[LONG, ("ETag", tag)])
+    });
+    let proxy = Setup::over(&origin).with("cache.memory_cache_max_object", 16 << 20).start();
+    assert_eq!(proxy.get("/api/x").cache(), "MISS");
+    assert_eq!(range(&proxy, "bytes=0-9").cache(), "HIT");
+    let newer: Vec<u8> = bytes(LARGE).into_iter().map(|it| 255 - it).collect();
+    *versions.lock().unwrap() = (newer.clone(), "\"b\"");
+    let reload = [("Range", "bytes=0-9"), ("Cache-Control", "no-cache")];
+    let part = proxy.ask("GET", "/api/x", &reload);
+    assert_part(&part, "MISS", "bytes 0-9/5242880", &newer[..10]);
+    assert_part(&range(&proxy, "bytes=0-9"), "HIT", "bytes 0-9/5242880", &newer[..10]);
+    let whole = proxy.get("/api/x");
+    assert!(whole.status == 200 && whole.body == newer);
+}

@@ -140,10 +140,8 @@ pub fn fill_solo(
     let (entry, index) = make(core, inquiry, ground, material);
     let key = entry.key();
     let live = core.shared.hub.live(key.hash(), key.bytes());
-    let outdone = matches!(entry.kind(), Kind::Part(_))
-        && live.is_some_and(|it| matches!(it.kind(), Kind::Content));
-    // The whole that somebody has stored meanwhile is worth more than a part.
-    if outdone {
+    // The whole that somebody has stored is worth more than a part of the same version.
+    if live.is_some_and(|it| outdoes(&it, &entry)) {
         return (entry, Kept::Outdone);
     }
     let kept = match show_solo(core, inquiry, ground, index.as_ref(), (&entry, row)) {
@@ -151,6 +149,14 @@ pub fn fill_solo(
         Published::New | Published::Replaced => Kept::Stored,
     };
     (entry, kept)
+}
+
+/// Whether an entry is the whole of which another one is a part.
+fn outdoes(whole: &Entry, part: &Entry) -> bool {
+    let same = |name: &str| whole.fields().get(name) == part.fields().get(name);
+    matches!((whole.kind(), part.kind()), (Kind::Content, Kind::Part(_)))
+        && same("ETag")
+        && same("Last-Modified")
 }
 
 /// What became of the answer of a request that went alone.
