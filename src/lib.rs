@@ -23,6 +23,7 @@ pub mod metrics;
 
 pub mod config;
 
+pub mod logs;
 pub mod net;
 pub mod store;
 

@@ -1,10 +1,13 @@
 //! The command line of the real binary: what it prints, where, and with which exit code.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Runs the binary in a home of its own, with nothing of this process's environment.
@@ -200,6 +203,25 @@ fn show_masks_secrets_and_tells_who_decided() {
     assert_eq!(out(&json), include_str!("../config.example.json"));
     let fields = apiproxyd(&home, &["config", "fields"]);
     assert!(out(&fields).contains("### cache"), "{}", out(&fields));
+}
+
+/// Whichever of its threads a signal may reach.
+#[test]
+fn demo_and_run_end_with_0_when_told_to() {
+    let home = home();
+    let run = ["run", "--port", "0", "--cache-backend", "none"];
+    for arguments in [&["demo", "--port", "0"][..], &run] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let mut daemon = command(&home, arguments);
+            let mut daemon = daemon.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let mut line = String::new();
+            let mut out = BufReader::new(daemon.stdout.take().unwrap());
+            out.read_line(&mut line).unwrap();
+            assert!(line.contains("listening on"), "{arguments:?}: {line}");
+            kill(Pid::from_raw(i32::try_from(daemon.id()).unwrap()), signal).unwrap();
+            assert_eq!(daemon.wait().unwrap().code(), Some(0), "{arguments:?} {signal}");
+        }
+    }
 }
 
 #[test]

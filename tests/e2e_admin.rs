@@ -4,7 +4,11 @@
 
 mod support;
 
-use support::{Origin, Setup, answer};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use support::client::request;
+use support::{Gate, Origin, Setup, answer, eventually};
 
 #[test]
 fn health_is_ok_and_says_what_runs() {
@@ -19,6 +23,119 @@ fn health_is_ok_and_says_what_runs() {
     assert_eq!(health["components"]["upstream_client"], "ok", "{health}");
     assert!(health["uptime"].is_number() || health["uptime"].is_string(), "{health}");
     assert_eq!(origin.count(), 0, "health never asks the origin");
+}
+
+#[test]
+fn health_has_the_promised_members_in_their_order() {
+    let origin = Origin::fixed(answer(200, &[], "x"));
+    let proxy = Setup::over(&origin).with("security.rate_limit_enabled", true).start();
+    let health = proxy.get("/health");
+    let text = health.text();
+    let names = ["\"status\":\"ok\"", "\"version\":\"", "\"uptime\":", "\"database\":\"ok\""];
+    let places: Vec<usize> = names.iter().map(|it| text.find(it).unwrap_or(usize::MAX)).collect();
+    assert!(places.is_sorted() && places[3] < text.len(), "{text}");
+    let health = health.json();
+    let components = serde_json::json!({"upstream_client": "ok", "rate_limiter": "ok"});
+    assert_eq!(health["components"], components);
+    assert_eq!(health["cores"]["total"], 2);
+    assert_eq!(health["cores"]["alive"], 2);
+    assert_eq!(health["upstreams"][0]["name"], origin.url().as_str());
+    assert_eq!(health["upstreams"][0]["state"], "ok");
+}
+
+/// The storage thread's heartbeat and last results tell; the database is not asked.
+#[test]
+fn health_never_waits_for_the_database() {
+    let origin = Origin::fixed(answer(200, &[("Cache-Control", "max-age=60")], "x"));
+    let setup = Setup::over(&origin);
+    let proxy = setup.start();
+    let database = rusqlite::Connection::open(setup.home().join("cache.db")).unwrap();
+    // Nobody else can write, and whoever tries waits.
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    proxy.get("/api/v1/x");
+    let start = Instant::now();
+    let mut client = proxy.connect();
+    for _ in 0..200 {
+        let health = client.get("/health");
+        assert!(matches!(health.status, 200 | 503), "{health:?}");
+    }
+    // A look-up in a locked database takes seconds, each.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    database.execute_batch("ROLLBACK").unwrap();
+    eventually("it is well again", || proxy.get("/health").status == 200);
+}
+
+#[test]
+fn health_is_503_and_degraded_while_the_second_tier_is_away() {
+    let origin = Origin::fixed(answer(200, &[("Cache-Control", "max-age=60")], "x"));
+    let dsn = "postgres://nobody@127.0.0.1:9/none?connect_timeout=1";
+    let setup = Setup::over(&origin).with("cache.backend", "postgres");
+    let proxy = setup.with("cache.postgres_dsn", dsn).start();
+    eventually("it is degraded", || proxy.get("/health").status == 503);
+    let health = proxy.get("/health").json();
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_ne!(health["database"], "ok", "{health}");
+    // It serves all the same, and says so to whoever decides where requests go.
+    assert_eq!(proxy.get("/api/v1/x").status, 200);
+    assert_eq!((proxy.get("/readyz").status, proxy.get("/livez").status), (200, 200));
+}
+
+#[test]
+fn health_shows_the_breaker_of_each_upstream() {
+    let dead = "http://127.0.0.1:9";
+    let origin = Origin::fixed(answer(200, &[], "x"));
+    let proxy = Setup::over(&origin)
+        .with("routes", serde_json::json!([{"prefix": "/dead", "entry_point": dead}]))
+        .with("client.circuit_breaker_threshold", 1)
+        .start();
+    assert_eq!(proxy.get("/api/dead/x").status, 502);
+    let health = proxy.get("/health");
+    // The daemon does what it is for: stale answers would go as well if it were taken away.
+    assert_eq!(health.status, 200);
+    let health = health.json();
+    assert_eq!(health["components"]["upstream_client"], "circuit_open", "{health}");
+    let states = health["upstreams"].as_array().unwrap().iter();
+    let states: Vec<_> =
+        states.map(|it| (it["name"].as_str().unwrap(), it["state"].as_str().unwrap())).collect();
+    assert_eq!(states, [(origin.url().as_str(), "ok"), (dead, "circuit_open")]);
+    let series = format!("apiproxyd_breaker_state{{upstream=\"{dead}\",state=\"open\"}}");
+    assert_eq!(support::Metrics::of(&proxy).value(&series), 1.0);
+}
+
+/// Told on connections that are there; new ones are not accepted any more.
+#[test]
+fn readiness_ends_with_the_order_to_stop() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::respond(move |_| {
+        held.pass();
+        answer(200, &[], "x")
+    });
+    let mut proxy = Setup::over(&origin).start();
+    assert_eq!(proxy.get("/readyz").text(), "ok\n");
+    // One exchange under way, and a request of which half has come.
+    let mut busy = proxy.connect();
+    busy.send(request("GET", "/api/x", &[], ""));
+    origin.await_requests(1);
+    let ready = request("GET", "/readyz", &[], "");
+    let (first, rest) = ready.split_at(20);
+    let mut asking = proxy.connect();
+    asking.send(first);
+    // Another answer on the core of each shows that what was sent before has been read.
+    for _ in 0..20 {
+        proxy.get("/livez");
+    }
+    let address = proxy.addr();
+    proxy.signal(Signal::SIGTERM);
+    eventually("the port is given up", || std::net::TcpStream::connect(address).is_err());
+    asking.send(rest);
+    let ready = asking.read("GET");
+    assert_eq!((ready.status, ready.text()), (503, "draining\n"));
+    drop(asking);
+    gate.open();
+    assert_eq!(busy.read("GET").status, 200);
+    drop(busy);
+    assert_eq!(proxy.await_exit(), Some(0), "{}", proxy.stderr());
 }
 
 #[test]

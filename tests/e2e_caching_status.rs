@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use support::structured::{Item, Member, list};
-use support::{Gate, Origin, Response, Setup, answer, eventually};
+use support::{Gate, Metrics, Origin, Response, Setup, answer, eventually};
 
 fn own(response: &Response) -> Member {
     let last = response.fields.all("Cache-Status").last().unwrap().to_owned();
@@ -68,12 +68,8 @@ fn shared_fetch_is_told_as_collapsed_and_never_as_stored_twice() {
         let ask = || proxy.get("/api/x");
         let clients: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
         origin.await_requests(1);
-        eventually("all wait", || {
-            let metrics = proxy.get("/metrics");
-            metrics.text().lines().any(|it| {
-                it.starts_with("apiproxyd_coalesced_requests_total") && it.ends_with(" 7")
-            })
-        });
+        let waiting = || Metrics::of(&proxy).value("apiproxyd_requests_in_flight");
+        eventually("all wait", || waiting() == 8.0);
         gate.open();
         let answers: Vec<_> = clients.into_iter().map(|it| it.join().unwrap()).collect();
         let of =

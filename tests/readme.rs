@@ -10,6 +10,9 @@ use std::path::Path;
 
 use apiproxyd::cache::Reason;
 use apiproxyd::config::{render, rows};
+use apiproxyd::logs::Line;
+use apiproxyd::metrics::labels::UPSTREAM_FAILURES;
+use apiproxyd::metrics::{Counter, Gauge};
 
 const README: &str = include_str!("../README.md");
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
@@ -42,6 +45,9 @@ fn every_fault_of_an_upstream_is_named() {
     let (faults, _) = faults.split_once("pub fn problem").unwrap();
     let words: Vec<_> = faults.lines().filter_map(|it| quoted(it.split_once("=>")?.1)).collect();
     assert!(words.len() >= 10, "{words:?}");
+    for word in &words {
+        assert!(UPSTREAM_FAILURES.contains(word), "{word} is no label");
+    }
     // Told in Cache-Status as fwd-status.
     for word in words.into_iter().filter(|it| *it != "status") {
         assert!(README.contains(&format!("`{word}`")), "{word}");
@@ -105,6 +111,16 @@ fn every_code_of_an_error_is_listed_with_its_status() {
 }
 
 #[test]
+fn every_member_of_the_access_log_is_explained() {
+    let (_, rest) = README.split_once("| member | meaning |").unwrap();
+    let (table, _) = rest.split_once("\n\n").unwrap();
+    let cells: String = table.lines().filter_map(|it| it.split('|').nth(1)).collect();
+    for member in Line::MEMBERS {
+        assert_eq!(cells.matches(&format!("`{member}`")).count(), 1, "{member}");
+    }
+}
+
+#[test]
 fn every_module_stands_on_the_map() {
     for entry in fs::read_dir("src").unwrap() {
         let path = entry.unwrap().path();
@@ -148,6 +164,34 @@ fn every_metric_that_is_named_exists() {
         }
     }
     assert!(count > 0, "no metric is named");
+}
+
+/// A row of the table is a promise: somewhere it is counted.
+#[test]
+fn every_counter_and_gauge_of_the_table_is_counted() {
+    let mut text = String::new();
+    let mut folders = vec![Path::new("src").to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("metrics") {
+                folders.push(path);
+            } else if path.is_file() {
+                text.push_str(&source(path.to_str().unwrap()));
+            }
+        }
+    }
+    let counters = Counter::ALL.iter().map(|it| format!("Counter::{it:?}"));
+    let gauges = Gauge::ALL.iter().map(|it| format!("Gauge::{it:?}"));
+    let counted = |name: &str| {
+        let ends = |rest: &str| !rest.starts_with(|it: char| it.is_alphanumeric());
+        text.match_indices(name).any(|(at, _)| ends(&text[at + name.len()..]))
+    };
+    let missing: Vec<String> = counters.chain(gauges).filter(|it| !counted(it)).collect();
+    // No connection speaks HTTP/2 yet: none is what there is to count.
+    let yet_to_come: Vec<_> =
+        missing.iter().filter(|it| *it != "Counter::Http2Connections").collect();
+    assert!(yet_to_come.is_empty(), "{yet_to_come:?}");
 }
 
 /// What stands between the first two quotation marks.

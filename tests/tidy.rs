@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["http1", "cache", "limit", "breaker", "route", "ssrf"],
     &["metrics"],
     &["config"],
-    &["net", "store"],
+    &["net", "store", "logs"],
     &["proxy"],
     &["admin"],
     &["server"],

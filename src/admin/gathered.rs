@@ -3,23 +3,25 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::config::UpstreamSettings;
 use crate::metrics::{Extras, OpExtras, StoreExtras, UpstreamExtras};
-use crate::proxy::Core;
+use crate::proxy::Shared;
 use crate::store::{Op, StoreStats};
 
 /// Reads it all. Some dozens of atomic loads; no database, no lock that a request would take.
-pub fn extras(core: &Core) -> Extras {
-    let shared = &core.shared;
+pub fn extras(shared: &Shared) -> Extras {
     let now = crate::net::mono();
-    let upstreams = shared.plan.settings.upstreams.iter().zip(&shared.upstreams);
-    let upstreams = upstreams.map(|(upstream, state)| {
+    let upstreams = (0..).zip(&shared.upstreams).map(|(at, state)| {
         let (status, permits) = (state.breaker.status(now), &state.permits);
         UpstreamExtras {
-            name: upstream.upstream.to_string().into(),
+            name: name(at, &shared.plan.settings.upstreams),
             breaker: status.position,
             failures: status.failures,
             permits_taken: permits.open() as u64,
             permits: permits.max() as u64,
+            idle: permits.idle() as u64,
+            waiting: permits.waiting() as u64,
+            received_bytes: permits.received_bytes(),
         }
     });
     Extras {
@@ -29,13 +31,22 @@ pub fn extras(core: &Core) -> Extras {
         l1_entries: shared.ledger.entries(),
         l1_bytes: shared.ledger.bytes(),
         l1_bytes_max: shared.ledger.bytes_max(),
-        access_log_dropped: 0,
+        access_log_dropped: shared.access.as_ref().map_or(0, |it| it.writer.dropped()),
+        log_dropped: crate::logs::events_dropped(),
         upstreams: upstreams.collect(),
-        store: shared.store.as_ref().map(|it| store(core, it.stats())),
+        store: shared.store.as_ref().map(|it| store(shared, it.stats())),
     }
 }
 
-fn store(core: &Core, stats: &StoreStats) -> StoreExtras {
+/// What an upstream is called. Two of the same URL differ in their keys, which are not to be shown:
+/// the later ones get a number.
+fn name(at: usize, all: &[UpstreamSettings]) -> Box<str> {
+    let url = &all[at].upstream;
+    let earlier = all[..at].iter().filter(|it| it.upstream == *url).count();
+    if earlier == 0 { url.to_string().into() } else { format!("{url}#{}", earlier + 1).into() }
+}
+
+fn store(shared: &Shared, stats: &StoreStats) -> StoreExtras {
     let ops = [(Op::Get, "get"), (Op::Put, "put"), (Op::Purge, "purge"), (Op::Sweep, "sweep")];
     let ops = ops.map(|(op, word)| {
         let stats = stats.op(op);
@@ -48,7 +59,7 @@ fn store(core: &Core, stats: &StoreStats) -> StoreExtras {
         }
     });
     StoreExtras {
-        backend: core.plan().settings.cache.backend.as_str(),
+        backend: shared.plan.settings.cache.backend.as_str(),
         reads_unavailable: stats.reads_unavailable().map(|it| it.as_str()),
         writes_unavailable: stats.writes_unavailable().map(|it| it.as_str()),
         heartbeat_age: stats.age_of_heartbeat(),

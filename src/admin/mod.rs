@@ -110,7 +110,7 @@ fn admitted(core: &Core, task: &Task) -> Result<Run, Refusal> {
     match endpoint.who {
         Who::Anyone => {}
         Who::Operator if security.admin_token.is_empty() => {
-            if !task.peer.address.is_loopback() {
+            if !task.peer.is_local() {
                 return Err(Refusal::Forbidden);
             }
         }
@@ -140,9 +140,8 @@ async fn answer(core: &Rc<Core>, task: &Task, run: Run) -> Result<Answered, Refu
     match run {
         Run::Health => Ok(health::health(core)),
         Run::Live => Ok(Answered::text(200, "ok\n")),
-        // An open breaker is no reason to send requests elsewhere: stale answers are served here.
-        Run::Ready => Ok(Answered::text(200, "ok\n")),
-        Run::Metrics => Ok(metrics::metrics(core, task)),
+        Run::Ready => Ok(health::ready(core)),
+        Run::Metrics => metrics::metrics(core, task).await,
         Run::Stats => Ok(cache::stats(core)),
         Run::Clear => cache::clear(core).await,
         Run::Remove => cache::remove(core, task).await,

@@ -1,6 +1,6 @@
 //! An operator endpoint's answer on its way out.
 
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::CacheResult;
@@ -17,9 +17,11 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// JSON, ended by a newline.
-    pub fn json(status: u16, value: &Value) -> Self {
-        let mut body = value.to_string().into_bytes();
+    /// JSON, its members in the order of the type, ended by a newline.
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        let Ok(mut body) = serde_json::to_vec(value) else {
+            return Self::text(500, "the answer could not be written\n");
+        };
         body.push(b'\n');
         Self { status, content_type: "application/json", body, allow: None }
     }

@@ -1,7 +1,7 @@
 //! How many retries an upstream's requests may cause: a share of them.
 //!
 //! Each request earns a share of a retry, each retry spends a whole one. What was not spent is kept
-//! up to [`RESERVE_MAX`] retries, so that an outage multiplies the upstream's load by one plus the
+//! up to `RESERVE_MAX` retries, so that an outage multiplies the upstream's load by one plus the
 //! share and no more.
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::cli::{failure, usage};
-use crate::config::{Log, LogFormat, Settings};
+use crate::config::Settings;
+use crate::logs;
 use crate::server::{self, StartError};
 
 /// Serves until told to stop.
@@ -15,22 +14,15 @@ pub fn run(settings: Settings) -> ExitCode {
 
 /// Serves until told to stop; `on_ready` gets the address once it serves.
 pub fn run_then(settings: Settings, on_ready: impl FnOnce(&str)) -> ExitCode {
-    log(&settings.log);
-    match server::run(settings, on_ready) {
+    server::hold_signals();
+    if let Err(error) = logs::install(&settings.log) {
+        return failure(format!("cannot start the log: {error}"));
+    }
+    let ran = server::run(settings, on_ready);
+    logs::flush_events();
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Config(_)) => usage(error),
         Err(error @ StartError::Machine(_)) => failure(error),
     }
-}
-
-/// Logs go to stderr; `RUST_LOG`, where set, is stronger than the configuration.
-fn log(settings: &Log) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(settings.level.as_str()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start in one process keeps the first one's log.
-    let _ = match settings.format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }

@@ -186,6 +186,10 @@ fn notes(settings: &Settings, reader: &mut Reader<'_>) {
     if !security.ssrf_protection_enabled {
         reader.note("security.ssrf_protection_enabled", "off: upstream addresses go unchecked");
     }
+    if security.proxy_protocol && security.trusted_proxies.is_empty() {
+        let text = "without security.trusted_proxies every peer's PROXY header is believed";
+        reader.note("security.proxy_protocol", text);
+    }
     // Documentation addresses (RFC 5737): only a network as wide as everything has all three.
     let strangers = [[192, 0, 2, 1], [198, 51, 100, 1], [203, 0, 113, 1]];
     let trusts = |it: [u8; 4]| security.trusted_proxies.contains(IpAddr::V4(Ipv4Addr::from(it)));

@@ -1,8 +1,8 @@
 //! The keys that clients may present.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use sha2::{Digest, Sha256};
 
 use crate::config::decode::{Decode, Scope, Wrong};
@@ -45,36 +45,24 @@ impl ClientKeys {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// The key that a client presents; `None` when it is none of these.
-    ///
-    /// Takes the same time whichever it is, or none: every digest is compared in full.
-    #[must_use]
-    pub fn find(&self, presented: &[u8]) -> Option<&ClientKey> {
-        let digest = Sha256::digest(presented);
-        let equal = |key: &ClientKey| verify_slices_are_equal(&key.digest, &digest).is_ok();
-        let mut found = None;
-        for key in &self.0 {
-            if equal(key) {
-                found = Some(key);
-            }
-        }
-        found
-    }
 }
 
 impl Decode for ClientKeys {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
         let Node::List(items) = node else { return Err(scope.mismatch(node)) };
+        if items.len() > KEYS_MAX {
+            return Err(Wrong::new(format!("more than {KEYS_MAX} keys"), "remove some"));
+        }
         let mut keys = Vec::<ClientKey>::new();
+        let (mut digests, mut names) = (HashSet::new(), HashSet::new());
         for (index, item) in items.iter().enumerate() {
             let key = client_key(index, item).map_err(|wrong| {
                 Wrong::new(format!("item {index}: {}", wrong.what), wrong.remedy)
             })?;
-            if keys.iter().any(|it| it.digest == key.digest) {
+            if !digests.insert(key.digest) {
                 return Err(Wrong::new(format!("item {index}: a key twice"), "remove one"));
             }
-            if keys.iter().any(|it| it.name == key.name) {
+            if !names.insert(key.name.clone()) {
                 let what = format!("item {index}: a name twice");
                 return Err(Wrong::new(what, "give each key its own name"));
             }
@@ -115,6 +103,9 @@ fn client_key(index: usize, item: &Node) -> Result<ClientKey, Wrong> {
     key.digest = digest(text)?;
     Ok(key)
 }
+
+/// Keys are numbered with 16 bits.
+const KEYS_MAX: usize = 65_535;
 
 const MEMBERS: &str =
     "write \"KEY\" or {\"key\": ..., \"name\": ..., \"per_minute\": ..., \"burst\": ...}";

@@ -205,8 +205,9 @@ group! {
         require_json_body: bool = flag(true),
             "POST, PUT, PATCH: another Content-Type gets 415, malformed JSON 400.";
         trusted_proxies: TrustedProxies = list(&[]),
-            "Networks (CIDR) whose X-Forwarded-For is believed.";
-        proxy_protocol: bool = flag(false), "Expect a PROXY header on every connection.";
+            "Networks (CIDR) whose X-Forwarded-For, Forwarded and PROXY headers are believed.";
+        proxy_protocol: bool = flag(false),
+            "Expect a PROXY header, version 1 or 2, on every connection.";
         allow_encoded_slash: bool = flag(false), "Pass %2F in paths instead of answering 400.";
         allow_unknown_methods: bool = flag(false), "Pass unknown methods instead of 501.";
         headers: SecurityHeaders = header_row(headers::PRESET),
@@ -249,6 +250,10 @@ group! {
         format: LogFormat = choice("text", LogFormat::WORDS), "One line of text or of JSON.";
         access: AccessLog = choice("off", AccessLog::WORDS), "Which requests get a line.";
         access_sample: u32 = whole(100, 1, 1_000_000), "With \"sampled\": one line in so many.";
+        access_path: PathBuf = path(""),
+            "File of the access log, opened again on SIGHUP; \"\" = standard error.";
+        access_mask: Vec<String> = list(&[]),
+            "Query parameters whose values are masked, beside those known to be credentials.";
     }
 }
 

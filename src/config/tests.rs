@@ -454,9 +454,12 @@ fn dangerous_switches_are_noted() {
         r#"{"cache": {"backend": "none", "memory_cache_enabled": false}}"#,
         r#"{"security": {"ssrf_protection_enabled": false}}"#,
         r#"{"security": {"trusted_proxies": ["0.0.0.0/0"]}}"#,
+        r#"{"security": {"proxy_protocol": true}}"#,
     ] {
         assert_eq!(good(text).notes.len(), 1, "{text}");
     }
+    let behind = r#"{"security": {"proxy_protocol": true, "trusted_proxies": ["10.0.0.0/8"]}}"#;
+    assert!(good(behind).notes.is_empty());
 }
 
 #[test]

@@ -91,7 +91,7 @@ words! {
         All = "all",
         /// One in `log.access_sample`.
         Sampled = "sampled",
-        /// Those answered with 5xx.
+        /// Those answered with 5xx, and those whose answer was cut.
         Errors = "errors",
     }
 }

@@ -23,6 +23,8 @@ pub mod method;
 pub mod range;
 pub mod status;
 pub mod target;
+pub mod trace;
+pub mod untrusted;
 
 pub use authority::Authority;
 pub use date::{parse_http_date, write_http_date};

@@ -75,6 +75,17 @@ pub(super) fn step(word: u64, quota: &Quota, now: u64, horizon: u64) -> Result<S
     Ok(Step { word: tag_of(word) << TICKS_BITS | time, remaining, reset: owed })
 }
 
+/// What an identity has left, and the ticks until it has its whole burst; where nothing is left,
+/// until its next request is admitted. Takes nothing.
+pub(super) fn standing(word: u64, quota: &Quota, now: u64, horizon: u64) -> (u32, u64) {
+    let owed = ahead(word, now, horizon);
+    let left = (quota.tolerance() + quota.slack()).saturating_sub(owed) / quota.interval();
+    match u32::try_from(left).unwrap_or(u32::MAX) {
+        0 => (0, (owed + quota.interval()).saturating_sub(quota.tolerance())),
+        left => (left.min(quota.burst()), owed),
+    }
+}
+
 /// The word as if one request had not been made.
 pub(super) const fn give_back(word: u64, quota: &Quota) -> u64 {
     let time = word.wrapping_sub(quota.interval()) & TICKS_MASK;
@@ -161,6 +172,24 @@ mod tests {
         ];
         let ranks = words.map(|word| rank(word, now, HORIZON));
         assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+    }
+
+    #[test]
+    fn a_standing_says_what_a_step_would_find() {
+        let quota = Quota::new(60, 3).unwrap();
+        let mut word = idle(7, 500);
+        assert_eq!(standing(word, &quota, 500, HORIZON), (3, 0));
+        for left in (0..3).rev() {
+            let taken = step(word, &quota, 500, HORIZON).unwrap();
+            word = taken.word;
+            let (remaining, ticks) = standing(word, &quota, 500, HORIZON);
+            assert_eq!((remaining, taken.remaining), (left, left));
+            let expected = if left == 0 { quota.interval() } else { taken.reset };
+            assert_eq!(ticks, expected, "{left}");
+        }
+        let wait = step(word, &quota, 500, HORIZON).unwrap_err();
+        assert_eq!(standing(word, &quota, 500, HORIZON), (0, wait));
+        assert_eq!(standing(word, &quota, 500 + wait, HORIZON).0, 1);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub fn push_policy(out: &mut Vec<u8>, policies: &[(Kind, &Quota)]) {
     }
 }
 
-/// Appends a `RateLimit` value for an admitted request.
+/// Appends a `RateLimit` value for where the identities stand: after a request that was admitted,
+/// or one that some of them refused.
 pub fn push_standing(out: &mut Vec<u8>, standings: &[(Kind, Standing)]) {
     for (at, (kind, standing)) in standings.iter().enumerate() {
         push_separator(out, at);
@@ -39,23 +40,14 @@ pub fn push_standing(out: &mut Vec<u8>, standings: &[(Kind, Standing)]) {
     }
 }
 
-/// Appends a `RateLimit` value for a request that `kind` refused.
-pub fn push_rejection(out: &mut Vec<u8>, kind: Kind, retry_after: Duration) {
-    push_remaining(out, kind, 0, retry_seconds(retry_after));
-}
-
-/// Appends a `Retry-After` value: whole seconds, rounded up, at least 1.
-pub fn push_retry_after(out: &mut Vec<u8>, retry_after: Duration) {
-    push_number(out, retry_seconds(retry_after));
-}
-
 /// Rounded up, so that who waits as told is admitted.
 fn whole_seconds(span: Duration) -> u64 {
     span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
-/// `Retry-After: 0` would invite a loop.
-fn retry_seconds(retry_after: Duration) -> u64 {
+/// What Retry-After says: whole seconds, rounded up, at least 1, since 0 would invite a loop.
+#[must_use]
+pub fn retry_seconds(retry_after: Duration) -> u64 {
     whole_seconds(retry_after).max(1)
 }
 
@@ -108,14 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_never_says_zero_seconds() {
-        let rows = [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (60_000, "60")];
+    fn a_refusal_never_says_zero_seconds_and_both_fields_say_the_same() {
+        let rows = [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (60_000, 60)];
         for (millis, expected) in rows {
-            let span = Duration::from_millis(millis);
-            assert_eq!(text(|out| push_retry_after(out, span)), expected);
-            let rejection = text(|out| push_rejection(out, Kind::Key, span));
-            assert_eq!(rejection, format!(r#""key";r=0;t={expected}"#));
+            let reset_after = Duration::from_millis(millis);
+            assert_eq!(retry_seconds(reset_after), expected);
+            let standing = Standing { remaining: 0, reset_after };
+            let told = text(|out| push_standing(out, &[(Kind::Key, standing)]));
+            if millis > 0 {
+                assert_eq!(told, format!(r#""key";r=0;t={expected}"#));
+            }
         }
-        assert_eq!(text(|out| push_retry_after(out, Duration::MAX)), u64::MAX.to_string());
+        assert_eq!(retry_seconds(Duration::MAX), u64::MAX);
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::base::Mono;
 use crate::limit::bucket::{Attempt, BUCKET_WORDS, Op, Outcome};
-use crate::limit::cell::{Step, TAG_BITS, ahead, give_back, step, tag_of};
+use crate::limit::cell::{Step, TAG_BITS, ahead, give_back, standing, step, tag_of};
 use crate::limit::identity::Kind;
 use crate::limit::quota::{Quota, span, ticks};
 
@@ -47,12 +47,13 @@ pub struct Ask<'q> {
     pub quota: &'q Quota,
 }
 
-/// Where an identity stands after a request was admitted.
+/// Where an identity stands after a request was admitted, or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Requests that could follow at once.
     pub remaining: u32,
-    /// When the whole burst is available again.
+    /// When the whole burst is available again; after a refusal by this identity, when its next
+    /// request is admitted.
     pub reset_after: Duration,
 }
 
@@ -108,11 +109,22 @@ impl Limiter {
     #[must_use]
     pub fn peek(&self, hash: u64, quota: &Quota, now: Mono) -> Verdict {
         let (now, horizon) = (ticks(now), self.horizon(quota));
+        verdict(step(self.word(hash, now), quota, now, horizon))
+    }
+
+    /// Where the identity `hash` stands now; takes nothing. For the answer to a refused request.
+    #[must_use]
+    pub fn standing(&self, hash: u64, quota: &Quota, now: Mono) -> Standing {
+        let (now, horizon) = (ticks(now), self.horizon(quota));
+        let (remaining, ticks) = standing(self.word(hash, now), quota, now, horizon);
+        Standing { remaining, reset_after: span(ticks) }
+    }
+
+    /// The identity's cell. One without a cell owes nothing: the time of that is `now`.
+    fn word(&self, hash: u64, now: u64) -> u64 {
         let tag = tag(hash);
         let words = self.bucket(hash).cells().map(|cell| cell.load(Ordering::Acquire));
-        let word = words.into_iter().find(|word| tag_of(*word) == tag);
-        // An identity without a cell owes nothing: time 0 of it is `now`.
-        verdict(step(word.unwrap_or(now), quota, now, horizon))
+        words.into_iter().find(|word| tag_of(*word) == tag).unwrap_or(now)
     }
 
     /// Takes one request from both identities, or from neither.

@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::base::Mono;
 use crate::http::Method;
 use crate::metrics::labels::{
     CacheResult, HEAD_REFUSALS, METHOD_OTHER, METHODS, REFUSAL_STATUSES, STATUS_CLASSES,
@@ -43,6 +44,8 @@ pub struct CoreCells {
     /// By [`UPSTREAM_FAILURES`].
     pub(crate) upstream_failures: [Cell; UPSTREAM_FAILURES.len()],
     pub(crate) loop_lag_nanos: Cell,
+    /// When the event loop last went round, in nanoseconds of the process's clock.
+    ticked_nanos: Cell,
 }
 
 impl CoreCells {
@@ -61,6 +64,7 @@ impl CoreCells {
             head_refusals: cells(),
             upstream_failures: cells(),
             loop_lag_nanos: Cell::default(),
+            ticked_nanos: Cell::default(),
         }
     }
 
@@ -132,10 +136,15 @@ impl CoreCells {
     /// [`CoreCells::on_response`]: it counts with method `other` and cache result `none`, and is in
     /// neither histogram.
     pub fn on_refusal(&self, status: u16) {
+        self.on_routed_refusal(status);
+        add(&self.requests, request_index(METHOD_OTHER, status, CacheResult::None), 1);
+    }
+
+    /// A request refused after it was routed: its answer counts by itself.
+    pub fn on_routed_refusal(&self, status: u16) {
         let other = REFUSAL_STATUSES.len();
         let index = REFUSAL_STATUSES.iter().position(|it| *it == status).unwrap_or(other);
         add(&self.refusals, index, 1);
-        add(&self.requests, request_index(METHOD_OTHER, status, CacheResult::None), 1);
     }
 
     /// Why a head or body was refused, beside `inc(Counter::H1Refused)`. A word that is not in
@@ -148,6 +157,19 @@ impl CoreCells {
     /// `other`.
     pub fn on_upstream_failure(&self, word: &'static str) {
         add(&self.upstream_failures, word_index(&UPSTREAM_FAILURES, word), 1);
+    }
+
+    /// The event loop went round, this much later than it had asked for.
+    pub fn on_tick(&self, now: Mono, lag: Duration) {
+        self.ticked_nanos.set(now.as_nanos());
+        self.on_loop_lag(lag);
+    }
+
+    /// When the event loop last went round; the start of the clock before it first did. Anybody
+    /// may ask, from any thread.
+    #[must_use]
+    pub fn last_tick(&self) -> Mono {
+        Mono::from_nanos(self.ticked_nanos.value())
     }
 
     /// The event loop woke this much later than it had asked for. Keeps the worst and lets it fade

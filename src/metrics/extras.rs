@@ -21,6 +21,8 @@ pub struct Extras {
     pub l1_bytes_max: u64,
     /// Lines that the access log dropped.
     pub access_log_dropped: u64,
+    /// Lines that the daemon's own log dropped.
+    pub log_dropped: u64,
     /// In the order of the configuration. Their names are label values: they come from the
     /// configuration, so that their number is bounded; two alike would be one series twice.
     pub upstreams: Vec<UpstreamExtras>,
@@ -41,6 +43,12 @@ pub struct UpstreamExtras {
     pub permits_taken: u64,
     /// Places for connections.
     pub permits: u64,
+    /// Of the places taken, those of idle connections.
+    pub idle: u64,
+    /// Requests that wait for a place.
+    pub waiting: u64,
+    /// Bytes of bodies read from it.
+    pub received_bytes: u64,
 }
 
 /// The second tier.

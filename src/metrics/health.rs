@@ -38,7 +38,7 @@ pub struct HealthReport {
 pub struct Components {
     /// `ok`, or the worst breaker of all upstreams: `circuit_open`, `half_open`.
     pub upstream_client: &'static str,
-    /// `ok`, or `disabled`: it has no other state.
+    /// `ok`: it has no other state, switched on or off.
     pub rate_limiter: &'static str,
 }
 
@@ -64,19 +64,10 @@ pub struct Cores {
     pub driver: &'static str,
 }
 
-/// Whether clients are limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limiting {
-    /// `security.rate_limit_enabled`.
-    Enabled,
-    /// Not.
-    Disabled,
-}
-
 impl HealthReport {
     /// Judges by what the shell has gathered.
     #[must_use]
-    pub fn new(extras: &Extras, total: usize, alive: usize, limiting: Limiting) -> Self {
+    pub fn new(extras: &Extras, total: usize, alive: usize) -> Self {
         debug_assert!(alive <= total);
         let database = extras.store.as_ref().map_or("none", database);
         let sound = matches!(database, "ok" | "none") && alive >= total;
@@ -88,10 +79,7 @@ impl HealthReport {
             database,
             components: Components {
                 upstream_client: worst.map_or("ok", breaker),
-                rate_limiter: match limiting {
-                    Limiting::Enabled => "ok",
-                    Limiting::Disabled => "disabled",
-                },
+                rate_limiter: "ok",
             },
             upstreams: extras.upstreams.iter().map(UpstreamHealth::new).collect(),
             cores: Cores { total, alive, driver: extras.driver },
@@ -152,6 +140,9 @@ mod tests {
             failures: 2,
             permits_taken: 0,
             permits: 1,
+            idle: 0,
+            waiting: 0,
+            received_bytes: 0,
         };
         Extras {
             version: "0.1.0",
@@ -164,7 +155,7 @@ mod tests {
     }
 
     fn report(extras: &Extras) -> HealthReport {
-        HealthReport::new(extras, 4, 4, Limiting::Enabled)
+        HealthReport::new(extras, 4, 4)
     }
 
     #[test]
@@ -221,8 +212,8 @@ mod tests {
 
     #[test]
     fn a_core_that_does_not_come_round_degrades() {
-        let report = HealthReport::new(&extras(&[], None), 4, 3, Limiting::Disabled);
+        let report = HealthReport::new(&extras(&[], None), 4, 3);
         assert_eq!((report.status, report.http_status()), ("degraded", 503));
-        assert_eq!((report.cores.alive, report.components.rate_limiter), (3, "disabled"));
+        assert_eq!((report.cores.alive, report.components.rate_limiter), (3, "ok"));
     }
 }

@@ -90,7 +90,7 @@ pub const fn status_class_index(status: u16) -> usize {
 
 /// Words for why an exchange with an upstream failed: the label `reason`. The last stands for words
 /// that are not listed.
-pub const UPSTREAM_FAILURES: [&str; 16] = [
+pub const UPSTREAM_FAILURES: [&str; 17] = [
     "resolve",
     "not_allowed",
     "dial",
@@ -102,6 +102,7 @@ pub const UPSTREAM_FAILURES: [&str; 16] = [
     "timeout",
     "busy",
     "circuit_open",
+    "paused",
     "offline_not_cached",
     "status",
     "abandoned",

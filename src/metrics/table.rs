@@ -160,12 +160,17 @@ metrics! {
         "apiproxyd_connections_closed_total" Count ()
             "Client connections that have ended." => [ConnectionsClosed];
         "apiproxyd_client_received_bytes_total" Bytes ()
-            "Bytes read from client connections." => [BytesReceived];
+            "Bytes read from client connections, inside TLS where there is TLS." => [BytesReceived];
         "apiproxyd_client_sent_bytes_total" Bytes ()
-            "Bytes written to client connections." => [BytesSent];
+            "Bytes written to client connections, inside TLS where there is TLS." => [BytesSent];
         "apiproxyd_tls_handshakes_total" Count ("result")
             "TLS handshakes with clients, by result." =>
             [TlsHandshakes "ok", TlsHandshakesFailed "failed"];
+        "apiproxyd_proxy_protocol_headers_total" Count ("result")
+            "PROXY headers expected from load balancers, by what came: one with an address, one \
+             without, none in time, none before the end, something else." =>
+            [ProxyHeaders "ok", ProxyHeadersLocal "local", ProxyHeadersLate "timeout",
+             ProxyHeadersMissing "closed", ProxyHeadersRefused "refused"];
         "apiproxyd_http2_connections_total" Count ()
             "Client connections that speak HTTP/2." => [Http2Connections];
         "apiproxyd_http1_refused_total" Count ()
@@ -198,8 +203,9 @@ metrics! {
             "Requests sent to an upstream once more." => [Retries];
         "apiproxyd_upstream_connections_opened_total" Count ()
             "Connections opened to upstreams." => [UpstreamConnectionsOpened];
-        "apiproxyd_upstream_received_bytes_total" Bytes ()
-            "Bytes of response bodies read from upstreams." => [UpstreamBytesReceived];
+        "apiproxyd_requests_abandoned_total" Count ()
+            "Requests whose client left before its answer was through; they count nowhere else." =>
+            [RequestsAbandoned];
         "apiproxyd_upstream_pauses_total" Count ()
             "Answers that asked for a pause: Retry-After of 429 and 503, used-up RateLimit." =>
             [UpstreamPauses];
@@ -226,9 +232,6 @@ metrics! {
             [L1Entries];
         "apiproxyd_requests_in_flight" Count ()
             "Requests that wait for the store or an upstream." => [RequestsInFlight];
-        "apiproxyd_upstream_connections" Count ("state")
-            "Connections to upstreams, by state." =>
-            [UpstreamConnectionsActive "active", UpstreamConnectionsIdle "idle"];
     }
     Derived "A metric that a scrape puts together from several cells." {
         Requests "apiproxyd_requests_total" Counter Count ("method", "status_class", "cache")
@@ -241,7 +244,7 @@ metrics! {
         SavedBytes "apiproxyd_cache_saved_bytes_total" Counter Bytes ()
             "Bytes of response bodies that came from the cache instead of an upstream.";
         Refusals "apiproxyd_refusals_total" Counter Count ("status")
-            "Requests that the daemon refused before they were routed, by status.";
+            "Requests that the daemon refused, whatever the upstream and the cache, by status.";
         HeadRefusals "apiproxyd_http1_refusal_reasons_total" Counter Count ("reason")
             "HTTP/1 refusals whose reason is known, by reason.";
         UpstreamFailures "apiproxyd_upstream_failures_total" Counter Count ("reason")
@@ -269,7 +272,9 @@ metrics! {
         L1Limit "apiproxyd_l1_limit_bytes" Gauge Bytes ()
             "The limit of apiproxyd_l1_bytes.";
         AccessLogDropped "apiproxyd_access_log_dropped_total" Counter Count ()
-            "Lines of the access log dropped because its queue was full.";
+            "Lines of the access log dropped: its queue was full, or they could not be written.";
+        LogDropped "apiproxyd_log_dropped_total" Counter Count ()
+            "Lines of the daemon's own log dropped because its queue was full.";
         BreakerState "apiproxyd_breaker_state" Gauge Count ("upstream", "state")
             "The circuit breaker of an upstream: 1 for the state it is in, else 0.";
         BreakerFailures "apiproxyd_breaker_consecutive_failures" Gauge Count ("upstream")
@@ -278,6 +283,12 @@ metrics! {
             "Places for connections to an upstream that are taken.";
         PermitsMax "apiproxyd_upstream_permits" Gauge Count ("upstream")
             "Places for connections to an upstream.";
+        UpstreamConnections "apiproxyd_upstream_connections" Gauge Count ("upstream", "state")
+            "Connections to an upstream, by state.";
+        UpstreamWaiting "apiproxyd_upstream_waiting_requests" Gauge Count ("upstream")
+            "Requests that wait for a connection to an upstream, for all of its places are taken.";
+        UpstreamReceived "apiproxyd_upstream_received_bytes_total" Counter Bytes ("upstream")
+            "Bytes of response bodies read from an upstream.";
     }
     Stored "A metric of the store." {
         Up "apiproxyd_store_up" Gauge Count ("side")

@@ -85,7 +85,7 @@ pub fn duplex(stream: Stream) -> (Duplex, Outlet) {
 /// Reads whenever all that was read before has been taken.
 async fn read_all(shared: Rc<Shared>) {
     loop {
-        let mut bytes = std::mem::take(&mut shared.inbound.borrow_mut().bytes);
+        let Inbound { mut bytes, .. } = shared.inbound.take();
         bytes.clear();
         bytes.reserve(READ_BYTES);
         let (read, bytes) = shared.stream.read(bytes).await;

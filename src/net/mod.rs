@@ -9,6 +9,7 @@
 //! | `runtime` | the core's event loop: io_uring, or epoll where that is refused |
 //! | `boundary` | where a panic ends |
 //! | `clock` | the two clocks that pure code is given as `now` |
+//! | `errands` | what a core hands to another thread |
 //! | `ticks` | coarse deadlines, one timer for a whole core |
 //! | `resolver` | names to addresses, on threads of its own |
 //! | `connect` | dialling one of several addresses |
@@ -16,10 +17,13 @@
 //! | `tcp` | one TCP connection: a reader and a writer at the same time |
 //! | `tls` | TLS over it, on rustls |
 //! | `stream` | a connection of either kind, what the HTTP drivers use |
+//! | `duplex` | the same behind the traits of `h2`, with writes gathered |
 
 pub mod boundary;
 pub mod clock;
 pub mod connect;
+pub mod duplex;
+pub mod errands;
 pub mod listen;
 pub mod resolver;
 pub mod runtime;
@@ -31,6 +35,7 @@ pub mod tls;
 pub use boundary::{Guarded, Panicked, guarded};
 pub use clock::{mono, wall};
 pub use connect::{ConnectError, Dial, connect};
+pub use errands::Errands;
 pub use resolver::{ResolveError, Resolver};
 pub use stream::Stream;
 pub use tcp::{Peek, Tcp, is_canceled};

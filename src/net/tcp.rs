@@ -243,6 +243,16 @@ impl Tcp {
         }
     }
 
+    /// Copies into `buf` what has already arrived, without taking it or waiting. `Ok(0)` is the end
+    /// of stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived or a read is under way; other socket errors.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.claim()?.settle();
+        Ok(recv(self.fd, buf, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?)
+    }
+
     /// Receives into `buf` what has already arrived, without waiting. `Ok(0)` is the end of
     /// stream.
     ///

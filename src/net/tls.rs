@@ -40,6 +40,11 @@ use crate::net::tls::inner::Inner;
 
 pub use config::{TlsConfigError, client_config, server_config};
 
+/// HTTP/2 in ALPN (RFC 9113 section 3.2).
+pub const HTTP2: &[u8] = b"h2";
+/// HTTP/1.1 in ALPN (RFC 7301 section 6).
+pub const HTTP1: &[u8] = b"http/1.1";
+
 /// An established TLS connection. Dropping it closes the socket, without close_notify: the peer
 /// sees a truncated stream unless [`TlsStream::close_notify`] ended it before.
 pub struct TlsStream {

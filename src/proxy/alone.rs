@@ -24,6 +24,7 @@ use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, Copied, ask, clean, gather};
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 use crate::proxy::rescue;
 
 /// A request that goes to the origin by itself.
@@ -54,9 +55,9 @@ impl Alone<'_> {
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
             First::Left(Err(fault)) => return self.rescue(core, fault, client).await,
-            First::Right(()) => return,
+            First::Right(()) => return record::left(core, &inquiry.task),
         };
-        let code = asked.answer.head.status;
+        let code = asked.head.status;
         if is_error(code) && self.stale(core, Fault::Status(code), client).await.is_ok() {
             core.cells.on_upstream_failure(Fault::Status(code).as_str());
             return asked.leave.complete();
@@ -123,7 +124,7 @@ impl Alone<'_> {
         client: &impl Downstream,
     ) {
         let inquiry = self.inquiry;
-        let (head, length) = (&asked.answer.head, asked.answer.body.length());
+        let (head, length) = (&asked.head, asked.connection.length());
         let base = self.stored.as_deref();
         let keeping = Keeping::of(inquiry, base, head, length, asked.times);
         let small = length.is_some_and(|it| it <= GATHER_BYTES_MAX);
@@ -161,7 +162,7 @@ impl Alone<'_> {
     ) {
         let (inquiry, times) = (self.inquiry, asked.times);
         let status = CacheStatus { stored: true, ..status };
-        let head = keeping.head(&asked.answer.head);
+        let head = keeping.head(&asked.head);
         let copy = Copied::new(move |chunks: &[Bytes]| {
             if let Ok(body) = keeping.body(chunks) {
                 let material = keeping.material(head, times, body);
@@ -183,14 +184,14 @@ impl Alone<'_> {
     ) {
         let inquiry = self.inquiry;
         let upstream = inquiry.upstream(core);
-        let status = CacheStatus { fwd_status: Some(asked.answer.head.status), ..self.status };
+        let status = CacheStatus { fwd_status: Some(asked.head.status), ..self.status };
         let gathered = {
             let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
                 First::Right(()) if keeping.is_ok() => gathering.await,
-                First::Right(()) => return,
+                First::Right(()) => return record::left(core, &inquiry.task),
             }
         };
         let body = match gathered {
@@ -200,7 +201,7 @@ impl Alone<'_> {
                 return self.rescue(core, fault, client).await;
             }
         };
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         asked.finish(core, upstream);
         let stored = keeping.and_then(|keeping| {
             let body = keeping.whole_body(body.clone())?;

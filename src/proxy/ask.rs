@@ -10,16 +10,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::cache;
-use crate::http::{Method, RequestHead, ResponseHead};
+use crate::http::{Fields, Method, RequestHead, ResponseHead};
 use crate::metrics::Counter;
 use crate::net::ticks::Deadline;
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
-use crate::proxy::inbox::CoreMessage;
 use crate::proxy::origin::{
-    Answer, Connection, Head, Leave, Outgoing, OutgoingBody, Patience, Permit, Place, Purpose,
-    Reuse, dial, obtain, request_head,
+    self, Connection, Expected, Head, Leave, Outgoing, OutgoingBody, OutgoingHead, Patience,
+    Purpose, Reuse, connect, obtain,
 };
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -41,10 +40,10 @@ pub struct Question<'a> {
 
 /// An answer whose body is still to be read.
 pub struct Asked {
-    /// The connection it comes on.
+    /// What it comes on, and its body.
     pub connection: Connection,
     /// Its head.
-    pub answer: Answer,
+    pub head: ResponseHead,
     /// When it was asked and answered.
     pub times: cache::Exchange,
     /// Reported when the answer's end is known.
@@ -54,10 +53,17 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Takes the head; an empty one of the same status is left.
+    #[must_use]
+    pub fn take_head(&mut self) -> ResponseHead {
+        let (status, version) = (self.head.status, self.head.version);
+        ResponseHead { status, version, fields: std::mem::take(&mut self.head.fields) }
+    }
+
     /// The answer is complete: reports it, and keeps the connection for the next question.
     pub fn finish(self, core: &Core, upstream: &Upstream) {
         self.leave.complete();
-        self.connection.finish(&self.answer.body, core.pool(upstream));
+        self.connection.finish(core.pool(upstream));
     }
 
     /// It ended early.
@@ -77,12 +83,14 @@ pub async fn ask(
     let upstream = question.upstream;
     let deadline = Deadline::after(upstream.request_timeout);
     let mut leave = obtain(core, upstream, question.patience).await?;
+    let begun = mono();
     let asked = deadline.bound(attempt(core, question, leave.is_probe(), &mut hint)).await;
+    question.task.trail.upstream.set(Some(mono().since(begun)));
     match asked.unwrap_or(Err(Fault::Timeout)) {
-        Ok((connection, answer, times)) => {
+        Ok((connection, head, times)) => {
             let request = &question.task.head.fields;
-            leave.on_head(core, upstream, request, &answer.head, times.responded);
-            Ok(Asked { connection, answer, times, leave, deadline })
+            leave.on_head(core, upstream, request, &head, times.responded);
+            Ok(Asked { connection, head, times, leave, deadline })
         }
         Err(fault) => {
             blame(core, leave, fault);
@@ -104,7 +112,7 @@ async fn attempt(
     question: &Question<'_>,
     is_probe: bool,
     hint: &mut impl AsyncFnMut(&ResponseHead),
-) -> Result<(Connection, Answer, cache::Exchange), Fault> {
+) -> Result<(Connection, ResponseHead, cache::Exchange), Fault> {
     let upstream = question.upstream;
     let retries = &core.shared.upstream(upstream).retries;
     retries.on_request();
@@ -114,9 +122,9 @@ async fn attempt(
         let requested = wall();
         core.cells.inc(Counter::UpstreamRequests);
         match converse(core, question, &mut connection, hint).await {
-            Ok(answer) => {
+            Ok(head) => {
                 let times = cache::Exchange { requested, responded: wall() };
-                return Ok((connection, answer, times));
+                return Ok((connection, head, times));
             }
             Err(fault) => {
                 // Where something stale stands in, an outage costs one attempt; the race with an
@@ -142,7 +150,7 @@ async fn converse(
     question: &Question<'_>,
     connection: &mut Connection,
     hint: &mut impl AsyncFnMut(&ResponseHead),
-) -> Result<Answer, Fault> {
+) -> Result<ResponseHead, Fault> {
     let length = question.body.len() as u64;
     let method = &question.task.head.method;
     let states_length =
@@ -151,14 +159,14 @@ async fn converse(
         0 if !states_length => OutgoingBody::None,
         _ => OutgoingBody::Length(length),
     };
-    let head = head_text(question, body);
+    let head = outgoing(question, body);
     if length <= UNANSWERED_BYTES_MAX {
         // An origin that takes no more may have said why before.
-        let _ = connection.send(head, question.body.clone()).await;
-        return answer(core, method, connection, hint).await;
+        let _ = connection.send(&head, question.body.clone()).await;
+        return answer(core, question, connection, hint).await;
     }
     // Boxed, since most bodies are short.
-    Box::pin(converse_at_length(core, question, connection, head, hint)).await
+    Box::pin(converse_at_length(core, question, connection, &head, hint)).await
 }
 
 /// RFC 9112 section 9.5: a long body may be answered, or refused, before its end.
@@ -166,22 +174,25 @@ async fn converse_at_length(
     core: &Core,
     question: &Question<'_>,
     connection: &mut Connection,
-    head: Vec<u8>,
+    head: &OutgoingHead<'_>,
     hint: &mut impl AsyncFnMut(&ResponseHead),
-) -> Result<Answer, Fault> {
-    let sender = connection.sender();
-    let sending = sender.send_whole(head, question.body.clone());
-    let mut answer = pin!(answer(core, &question.task.head.method, connection, hint));
+) -> Result<ResponseHead, Fault> {
+    let sender = connection.send_head(head).await?;
+    let sending = async {
+        sender.send(question.body.clone()).await?;
+        sender.finish().await
+    };
+    let mut answer = pin!(answer(core, question, connection, hint));
     match race(sending, answer.as_mut()).await {
         First::Left(_) => answer.await,
         First::Right(answer) => answer,
     }
 }
 
-/// The text of the request's head.
-pub fn head_text(question: &Question<'_>, body: OutgoingBody) -> Vec<u8> {
+/// The request's head as it goes out.
+pub fn outgoing<'a>(question: &Question<'a>, body: OutgoingBody) -> OutgoingHead<'a> {
     let task = question.task;
-    request_head(&Outgoing {
+    let out = Outgoing {
         head: &task.head,
         upstream: question.upstream,
         body,
@@ -190,24 +201,37 @@ pub fn head_text(question: &Question<'_>, body: OutgoingBody) -> Vec<u8> {
         request_id: task.id.as_str(),
         purpose: question.purpose,
         now: wall(),
-    })
+    };
+    out.head()
 }
 
 /// Reads heads until the final one.
 pub async fn answer(
     core: &Core,
-    method: &Method,
+    question: &Question<'_>,
     connection: &mut Connection,
     hint: &mut impl AsyncFnMut(&ResponseHead),
-) -> Result<Answer, Fault> {
+) -> Result<ResponseHead, Fault> {
     let plan = core.plan();
+    let expected = Expected {
+        method: &question.task.head.method,
+        limits: &plan.response_limits,
+        bytes_max: plan.response_body_bytes_max,
+    };
+    let drop_key = |fields: &mut Fields| {
+        if let Some(key) = &question.upstream.api_key {
+            origin::drop_key(fields, key);
+        }
+    };
     let mut interims = 0;
     loop {
-        let head =
-            connection.head(method, &plan.response_limits, plan.response_body_bytes_max).await?;
-        match head {
-            Head::Final(answer) => return Ok(answer),
-            Head::Interim(interim) => {
+        match connection.head(&expected).await? {
+            Head::Final(mut head) => {
+                drop_key(&mut head.fields);
+                return Ok(head);
+            }
+            Head::Interim(mut interim) => {
+                drop_key(&mut interim.fields);
                 interims += 1;
                 if interims > INTERIMS_MAX {
                     return Err(Fault::Invalid("too_many_interim_responses"));
@@ -222,37 +246,6 @@ pub async fn answer(
     }
 }
 
-/// A connection: an idle one that will do, else a new one, else the next that is free.
-pub async fn connect(
-    core: &Rc<Core>,
-    upstream: &Upstream,
-    reuse: Reuse,
-) -> Result<Connection, Fault> {
-    // Boxed: what dials or waits is large, and most questions do neither.
-    let place = match core.pool(upstream).try_acquire(reuse) {
-        Some(place) => place,
-        None => Box::pin(queue(core, upstream, reuse)).await?,
-    };
-    match place {
-        Place::Kept(connection) => Ok(connection),
-        Place::New(permit) => Box::pin(open(core, upstream, permit)).await,
-    }
-}
-
-async fn queue(core: &Rc<Core>, upstream: &Upstream, reuse: Reuse) -> Result<Place, Fault> {
-    let pool = core.pool(upstream);
-    if pool.permits().idle() > 0 {
-        core.tell_others(&CoreMessage::YieldIdle(upstream.origin));
-    }
-    pool.acquire(reuse).await
-}
-
-async fn open(core: &Rc<Core>, upstream: &Upstream, permit: Permit) -> Result<Connection, Fault> {
-    let stream = dial(core, upstream).await?;
-    core.cells.inc(Counter::UpstreamConnectionsOpened);
-    Ok(Connection::dialled(stream, permit))
-}
-
 /// Which idle connections will do. One that the origin has closed meanwhile is no loss for what may
 /// be repeated.
 pub fn reuse(head: &RequestHead) -> Reuse {
@@ -264,13 +257,14 @@ pub fn reuse(head: &RequestHead) -> Reuse {
 }
 
 /// A request may go out twice when nothing of an answer came, and doing it twice does no harm: it
-/// asks for no change, or the client says how to tell two from one. Where the connection has been
-/// idle, most likely nobody has read it: then idempotence is enough.
+/// asks for no change, the client says how to tell two from one, or the origin says that it has not
+/// looked at it. Where the connection has been idle, most likely nobody has read it: then
+/// idempotence is enough.
 fn may_repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> bool {
     let idempotent = matches!(head.method, Method::Put | Method::Delete);
-    fault == Fault::Reset
-        && !connection.is_answered()
-        && (is_harmless(head) || (idempotent && connection.is_reused()))
+    let may =
+        is_harmless(head) || connection.is_unprocessed() || (idempotent && connection.is_reused());
+    fault == Fault::Reset && !connection.is_answered() && may
 }
 
 fn is_harmless(head: &RequestHead) -> bool {

@@ -6,17 +6,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::{Mono, Seed, Wall};
 use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
+use crate::logs::{self, Access};
 use crate::metrics::{CoreCells, Counter, Gauge};
-use crate::net::Resolver;
+use crate::net::{Errands, Resolver};
 use crate::proxy::hub::{Hub, Published};
 use crate::proxy::inbox::{Acks, CoreMessage, Inbox};
 use crate::proxy::journal::Journal;
-use crate::proxy::origin::{Pool, UpstreamState};
+use crate::proxy::origin::{Opening, Pool, UpstreamState};
 use crate::proxy::plan::{Plan, Upstream};
 use crate::store;
 
@@ -48,6 +50,12 @@ pub struct Shared {
     pub started: Mono,
     /// What was purged: what was looked up before must not be shown after.
     pub journal: Journal,
+    /// The access log; `None` when it is off.
+    pub access: Option<Arc<logs::Setup>>,
+    /// What the cores must not wait for is done there.
+    pub errands: Errands,
+    /// Whether the process is going down.
+    pub draining: AtomicBool,
     /// The driver the cores run on, for health.
     pub driver: std::sync::OnceLock<&'static str>,
 }
@@ -74,6 +82,8 @@ pub struct Core {
     pub pools: Box<[Pool]>,
     /// Its counters.
     pub cells: Arc<CoreCells>,
+    /// Its access log; `None` when it is off.
+    pub access: Option<Access>,
     /// Where keys are built.
     pub key: RefCell<Vec<u8>>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -105,13 +115,20 @@ impl Core {
         let entries = if shared.plan.memory_cache { settings.cache.memory_cache_size } else { 0 };
         let entries = u32::try_from(entries).unwrap_or(u32::MAX - 1);
         let idle_timeout = settings.client.idle_conn_timeout;
-        let pool = |it: &UpstreamState| Pool::new(index, Arc::clone(&it.permits), idle_timeout);
+        let pool = |it: &UpstreamState| {
+            let opening = it.http2.then(Opening::default);
+            Pool::new(index, Arc::clone(&it.permits), idle_timeout, opening)
+        };
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(entries, Arc::clone(&shared.ledger))),
             store: shared.store.as_ref().map(|it| Rc::new(it.client())),
             pools: shared.upstreams.iter().map(pool).collect(),
             cells: Arc::clone(&shared.cells[index]),
+            access: shared
+                .access
+                .as_ref()
+                .map(|setup| Access::new(Arc::clone(setup), shared.seed.hash(&[index as u8]))),
             key: RefCell::default(),
             buffers: RefCell::default(),
             ids: Cell::new(shared.seed.hash(&index.to_be_bytes())),
@@ -262,8 +279,6 @@ impl Core {
             self.drain_inbox();
             self.sweep_pools();
             self.sweep_expired(&mut cursor);
-            let idle: usize = self.pools.iter().map(Pool::len).sum();
-            self.cells.set(Gauge::UpstreamConnectionsIdle, idle as u64);
             self.cells.set(Gauge::L1Entries, self.shard.borrow().len() as u64);
         }
     }

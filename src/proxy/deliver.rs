@@ -8,17 +8,17 @@ use bytes::Bytes;
 
 use crate::cache::{CacheStatus, Encoded, Entry, OtherCoding, Outcome, Reason, encode};
 use crate::http::{Fields, Method, ResponseHead, Version};
-use crate::metrics::CacheResult;
-use crate::net::{mono, wall};
+use crate::net::wall;
 use crate::proxy::answer;
 use crate::proxy::core::Core;
 use crate::proxy::cut::{Held, cut};
-use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::error::Fault;
 use crate::proxy::flight::Incoming;
 use crate::proxy::growing::Piece;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::race::{First, race};
+use crate::proxy::record::{self, Sent, Told};
 use crate::proxy::request::Task;
 
 /// Sends an entry as this request wants it.
@@ -72,7 +72,7 @@ pub async fn whole(
     core: &Core,
     task: &Task,
     answer: Whole,
-    result: CacheResult,
+    told: impl Into<Told>,
     client: &impl Downstream,
 ) {
     let Whole { head, body, length } = answer;
@@ -87,8 +87,11 @@ pub async fn whole(
     };
     let body = if bodyless { Bytes::new() } else { body };
     let bytes = body.len() as u64;
-    let _ = client.whole(Reply { status, fields, length }, body).await;
-    count(core, task, status, result, bytes);
+    let sent = match client.whole(Reply { status, fields, length }, body).await {
+        Ok(()) => Sent::whole(bytes),
+        Err(Gone) => Sent::left(bytes),
+    };
+    record::answered(core, task, status, told.into(), sent);
 }
 
 /// Sends an answer while it arrives, with the fields that are this client's alone.
@@ -108,13 +111,13 @@ pub async fn incoming(
     let length = incoming.length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: incoming.head.status, fields, length };
     let reader = Reader(incoming);
-    let mut bytes = 0;
-    if client.start(reply).await.is_ok() {
+    let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        bytes = Box::pin(pump(&reader, client)).await;
-    }
+        Ok(()) => Box::pin(pump(&reader, client)).await,
+        Err(Gone) => Sent::left(0),
+    };
     drop(reader);
-    count(core, task, incoming.head.status, result_of(&status), bytes);
+    record::answered(core, task, incoming.head.status, result_of(&status), sent);
 }
 
 /// Takes all of an answer that is not stored, and sends what of it the client wants.
@@ -136,7 +139,10 @@ pub async fn incoming_cut(
             First::Left(Piece::Chunk(chunk)) => body.extend_from_slice(&chunk),
             First::Left(Piece::End) => break,
             First::Left(Piece::Truncated) => return Err(Fault::Truncated),
-            First::Right(()) => return Ok(()),
+            First::Right(()) => {
+                record::left(core, &inquiry.task);
+                return Ok(());
+            }
         }
     }
     drop(reader);
@@ -149,7 +155,7 @@ pub async fn incoming_cut(
     Ok(())
 }
 
-async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
+async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> Sent {
     let (mut cursor, mut bytes) = (0, 0);
     let mut gone = pin!(client.gone());
     loop {
@@ -157,22 +163,24 @@ async fn pump(reader: &Reader<'_>, client: &impl Downstream) -> u64 {
         // something does by the write that fails.
         let piece = match race(reader.0.body.next(&mut cursor), gone.as_mut()).await {
             First::Left(piece) => piece,
-            First::Right(()) => return bytes,
+            First::Right(()) => return Sent::left(bytes),
         };
         match piece {
             Piece::Chunk(chunk) => {
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
-                    return bytes;
+                    return Sent::left(bytes);
                 }
             }
             Piece::End => {
-                let _ = client.finish().await;
-                return bytes;
+                return match client.finish().await {
+                    Ok(()) => Sent::whole(bytes),
+                    Err(Gone) => Sent::left(bytes),
+                };
             }
             Piece::Truncated => {
                 client.cut();
-                return bytes;
+                return Sent::cut(bytes);
             }
         }
     }
@@ -266,12 +274,6 @@ pub fn note(fields: &mut Fields, status: &CacheStatus) {
     }
 }
 
-/// Counts a finished answer.
-pub fn count(core: &Core, task: &Task, status: u16, result: CacheResult, bytes: u64) {
-    let took = mono().since(task.started);
-    core.cells.on_response(&task.head.method, status, result, took, bytes);
-}
-
 /// Whether the origin answered, or confirmed, this very request.
 const fn is_first_hand(status: &CacheStatus) -> bool {
     let asked = matches!(status.outcome, Outcome::Forwarded(_) | Outcome::Revalidated(_));
@@ -280,13 +282,6 @@ const fn is_first_hand(status: &CacheStatus) -> bool {
 
 /// How an answer counts.
 #[must_use]
-pub fn result_of(status: &CacheStatus) -> CacheResult {
-    match status.outcome {
-        Outcome::Hit => CacheResult::Hit,
-        Outcome::StaleHit | Outcome::StaleForError(_) => CacheResult::Stale,
-        Outcome::Revalidated(_) => CacheResult::Revalidated,
-        Outcome::Forwarded(_) if status.x_cache() == "BYPASS" => CacheResult::Bypass,
-        Outcome::Forwarded(_) => CacheResult::Miss,
-        Outcome::Local => CacheResult::None,
-    }
+pub fn result_of(status: &CacheStatus) -> Told {
+    status.into()
 }

@@ -20,7 +20,7 @@ use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
-use crate::proxy::request::Task;
+use crate::proxy::request::{Task, Trail};
 
 /// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
 pub async fn renew(
@@ -38,7 +38,7 @@ pub async fn renew(
         Kind::Part(part) => part.complete,
         Kind::VaryIndex(_) => return,
     };
-    let (head, times) = (&asked.answer.head, asked.times);
+    let (head, times) = (&asked.head, asked.times);
     match head_update(entry.status(), entry.fields(), bytes, head, times) {
         HeadUpdate::Ignore => {}
         HeadUpdate::Invalidate => {
@@ -82,7 +82,7 @@ pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
     let method = &task.head.method;
     // A POST whose answers are cached only reads, says the configuration: one that goes straight
     // through (`no-store`, no canonical body) must not undo what the others stored.
-    invalidates(method, asked.answer.head.status) && !upstream.policy.methods.contains(method)
+    invalidates(method, asked.head.status) && !upstream.policy.methods.contains(method)
 }
 
 /// Does what the answer to an unsafe method means for what is stored, in every core and tier,
@@ -95,7 +95,7 @@ pub async fn settle(
     asked: &Asked,
 ) -> Option<Filling> {
     debug_assert!(has_any(upstream, task, asked));
-    let head = &asked.answer.head;
+    let head = &asked.head;
     let filling = get_of(core, task, upstream, asked);
     let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
 
@@ -127,8 +127,8 @@ fn get_of(
     upstream: &Upstream,
     asked: &Asked,
 ) -> Option<(Inquiry, Facts)> {
-    let head = &asked.answer.head;
-    let small = asked.answer.body.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
+    let head = &asked.head;
+    let small = asked.connection.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
     let plain = !head.fields.contains("Content-Encoding") || is_gzip(head);
     if !small || !plain || !answers_get(task, upstream, head) {
         return None;
@@ -154,6 +154,7 @@ fn get_of(
         destination: task.destination,
         standings: task.standings,
         started: task.started,
+        trail: Trail::default(),
     };
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),

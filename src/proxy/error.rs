@@ -12,6 +12,8 @@ pub enum Refusal {
     Malformed(RequestFault),
     /// The path or query has bytes or escapes that are not let through.
     BadTarget(&'static str),
+    /// X-API-Key more than once: which of them counts would be a guess, ours or the origin's.
+    RepeatedKey,
     /// The body is not what its headers say.
     BadBody(&'static str),
     /// Its trailer section is larger than the limit.
@@ -116,6 +118,9 @@ impl Refusal {
             Self::Malformed(fault) => malformed(fault),
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
+            }
+            Self::RepeatedKey => {
+                Problem::new(400, "bad_request", "X-API-Key is there more than once")
             }
             Self::TrailersTooLarge(detail) => Problem::new(431, "head_too_large", detail),
             Self::BadJson(offset) => {
@@ -279,4 +284,67 @@ fn malformed(fault: RequestFault) -> Problem {
         _ => "bad_request",
     };
     Problem::new(status, code, fault.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DESIGN section 8.
+    #[test]
+    fn every_refusal_and_fault_has_its_status_and_code() {
+        let refusals = [
+            (Refusal::BadTarget("x"), 400, "bad_request"),
+            (Refusal::RepeatedKey, 400, "bad_request"),
+            (Refusal::BadBody("x"), 400, "bad_request"),
+            (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
+            (Refusal::BadJson(7), 400, "bad_request"),
+            (Refusal::NotJson, 415, "unsupported_media_type"),
+            (Refusal::BodyTooLarge, 413, "content_too_large"),
+            (Refusal::Slow, 408, "request_timeout"),
+            (Refusal::Unauthorized, 401, "unauthorized"),
+            (Refusal::TokenNeeded, 401, "unauthorized"),
+            (Refusal::EndpointNotAllowed, 403, "endpoint_not_allowed"),
+            (Refusal::Forbidden, 403, "forbidden"),
+            (Refusal::NotFound, 404, "not_found"),
+            (Refusal::MethodNotAllowed("GET"), 405, "method_not_allowed"),
+            (Refusal::MethodUnknown, 501, "method_not_implemented"),
+            (Refusal::RateLimited(3), 429, "rate_limited"),
+            (Refusal::OnlyIfCached, 504, "only_if_cached"),
+            (Refusal::Overloaded, 503, "overloaded"),
+        ];
+        let faults = [
+            (Fault::Resolve, 502, "upstream_unreachable"),
+            (Fault::Dial, 502, "upstream_unreachable"),
+            (Fault::Tls, 502, "upstream_unreachable"),
+            (Fault::Reset, 502, "upstream_unreachable"),
+            (Fault::NotAllowed, 403, "upstream_not_allowed"),
+            (Fault::Truncated, 502, "upstream_invalid"),
+            (Fault::Invalid("x"), 502, "upstream_invalid"),
+            (Fault::Status(500), 502, "upstream_invalid"),
+            (Fault::TooLarge, 502, "upstream_too_large"),
+            (Fault::Timeout, 504, "upstream_timeout"),
+            (Fault::Busy, 503, "upstream_busy"),
+            (Fault::CircuitOpen(9), 503, "circuit_open"),
+            (Fault::Paused(9), 503, "upstream_paused"),
+            (Fault::OfflineNotCached, 503, "offline_not_cached"),
+            (Fault::Abandoned, 500, "internal"),
+            (Fault::Internal, 500, "internal"),
+        ];
+        let problems = refusals.map(|(it, status, code)| (it.problem(), status, code));
+        let more = faults.map(|(it, status, code)| (it.problem(), status, code));
+        for (problem, status, code) in problems.into_iter().chain(more) {
+            assert_eq!((problem.status, problem.code), (status, code));
+            assert_eq!(problem.allow.is_some(), status == 405, "{code}");
+            assert_eq!(problem.challenge.is_some(), status == 401, "{code}");
+            assert_eq!(problem.retry_after.is_some(), matches!(status, 429 | 503), "{code}");
+            let body: serde_json::Value = serde_json::from_slice(&problem.to_json("id-1")).unwrap();
+            assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.into()));
+            assert_eq!(
+                (&body["request_id"], &body["type"]),
+                (&"id-1".into(), &"about:blank".into())
+            );
+            assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::cache::key::Class;
 use crate::cache::{self, CacheStatus, Key, Reason, RequestFacts, json};
 use crate::http::list::decimal;
 use crate::http::{Fields, Method, RequestHead, ResponseHead, Version, accept};
-use crate::metrics::CacheResult;
+use crate::metrics::{CacheResult, CoreCells, Gauge};
 use crate::proxy::body::{self, RequestBody};
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
@@ -19,6 +19,7 @@ use crate::proxy::inquiry::Inquiry;
 use crate::proxy::keyed::Keyed;
 use crate::proxy::pass::{self, Pass};
 use crate::proxy::plan::Upstream;
+use crate::proxy::record;
 use crate::proxy::request::{Destination, Task};
 use crate::proxy::rescue;
 use crate::proxy::serve;
@@ -35,13 +36,14 @@ pub async fn exchange(core: &Rc<Core>, task: Box<Task>, client: &impl Downstream
 }
 
 async fn proxied(core: &Rc<Core>, task: Box<Task>, index: u16, client: &impl Downstream) {
+    let _counted = InFlight::new(&core.cells);
     if is_last_hop(&task) {
         return answer_options(core, &task, client).await;
     }
     let prepared = Prepared::of(core, index, &task.head);
     let body = match body::take(core, &task, prepared.lookup.is_ok(), client).await {
         Ok(body) => body,
-        Err(BodyEnd::Gone) => return,
+        Err(BodyEnd::Gone) => return record::left(core, &task),
         Err(BodyEnd::Refused(refusal)) => {
             return rescue::refuse(core, &task, refusal, client).await;
         }
@@ -57,6 +59,22 @@ async fn proxied(core: &Rc<Core>, task: Box<Task>, index: u16, client: &impl Dow
             let pass = Pass { task: &task, upstream, body, status };
             pass::pass(core, pass, client).await;
         }
+    }
+}
+
+/// Counts an exchange for as long as it runs, however it ends.
+struct InFlight<'c>(&'c CoreCells);
+
+impl<'c> InFlight<'c> {
+    fn new(cells: &'c CoreCells) -> Self {
+        cells.raise(Gauge::RequestsInFlight);
+        Self(cells)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.lower(Gauge::RequestsInFlight);
     }
 }
 

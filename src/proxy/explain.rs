@@ -23,7 +23,7 @@ use crate::proxy::hub::Traffic;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
 use crate::proxy::origin::Purpose;
-use crate::proxy::request::{Destination, Task};
+use crate::proxy::request::{Destination, Task, Trail};
 use crate::proxy::variant::{self, is_newer};
 use crate::store::GetOutcome;
 
@@ -127,6 +127,7 @@ pub async fn explain(core: &Rc<Core>, asking: &Task, described: Described) -> Ex
         destination: Destination::Upstream(upstream),
         standings: asking.standings,
         started: asking.started,
+        trail: Trail::default(),
     };
     let body = body.map_or(RequestBody::None, RequestBody::Whole);
     let inquiry = match prepared.inquiry(core, Box::new(task), body) {

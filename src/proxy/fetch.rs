@@ -56,10 +56,12 @@ pub enum Why {
 impl Fetch {
     /// Starts it as a task of this core.
     pub fn spawn(self, lead: Lead<Entry>) {
+        let cells = Arc::clone(&self.core.cells);
         // A panic drops the lead, which tells everybody who waits.
         let task = crate::net::guarded(async move { self.run(lead).await });
         let core_task = async move {
             if task.await.is_err() {
+                cells.inc(Counter::Panics);
                 tracing::error!("a fetch panicked; its core lives on");
             }
         };
@@ -96,7 +98,7 @@ impl Fetch {
                 self.base = None;
                 continue;
             }
-            if asked.answer.head.status != 304 {
+            if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
             let Some(base) = self.base.take() else {
@@ -104,7 +106,7 @@ impl Fetch {
                 asked.leave.succeeded();
                 return self.failed(lead, Fault::Invalid("unexpected_304"));
             };
-            if selects(base.fields(), &asked.answer.head, asked.times.responded) {
+            if selects(base.fields(), &asked.head, asked.times.responded) {
                 return self.confirmed(lead, &base, asked);
             }
             // A 304 for something we don't have: ask again, for the whole.
@@ -116,7 +118,7 @@ impl Fetch {
     /// whole, or an error. A 304, 206 or 416 that does not fit says that something else is stored
     /// here than there.
     fn completes(&self, asked: &Asked) -> bool {
-        let (head, length) = (&asked.answer.head, asked.answer.body.length());
+        let (head, length) = (&asked.head, asked.connection.length());
         let whole = || {
             let base = self.base.as_deref();
             let keeping = Keeping::of(&self.inquiry, base, head, length, asked.times);
@@ -149,7 +151,7 @@ impl Fetch {
 
     /// A 304: the stored response with the fields of the newer head (RFC 9111 section 4.3.4).
     fn confirmed(&self, lead: Lead<Entry>, base: &Arc<Entry>, mut asked: Asked) {
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         self.finish(asked);
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
@@ -179,7 +181,7 @@ impl Fetch {
     }
 
     async fn answered(self, lead: Lead<Entry>, asked: Asked) {
-        let head = &asked.answer.head;
+        let head = &asked.head;
         if is_error(head.status)
             && let Some(stale) = self.stale()
         {
@@ -189,7 +191,7 @@ impl Fetch {
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().leave_own(own_fields(head));
-        let (base, length) = (self.base.as_deref(), asked.answer.body.length());
+        let (base, length) = (self.base.as_deref(), asked.connection.length());
         match Keeping::of(&self.inquiry, base, head, length, asked.times) {
             Ok(keeping) if keeping.is_part() => self.keep_part(lead, asked, keeping).await,
             Ok(keeping) => self.keep(lead, asked, keeping).await,
@@ -213,7 +215,7 @@ impl Fetch {
 
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
-        let length = keeping.length(asked.answer.body.length());
+        let length = keeping.length(asked.connection.length());
         if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
             // Not all of that for a part: the client goes by itself, with its range.
             asked.leave.succeeded();
@@ -222,7 +224,7 @@ impl Fetch {
         if length.is_some_and(|it| !self.core.takes(it)) {
             return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
         }
-        let chunks = match asked.connection.at_hand(&mut asked.answer.body) {
+        let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks)) => return self.kept(lead, asked, keeping, &chunks),
             Ok(AtHand::Part(chunks)) => chunks,
             Err(fault) => return self.broken(lead, asked, fault),
@@ -233,7 +235,7 @@ impl Fetch {
         body.push(before);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
         let worth = keeping.facts.is_worth_waiting_for();
-        let head = keeping.head(&asked.answer.head);
+        let head = keeping.head(&asked.head);
         lead.flight().stream(Arc::new(self.incoming(head, length, &body, worth, None)));
         if let Err(fault) = self.pump(&mut asked, &body).await {
             body.finish(Complete::CutShort);
@@ -257,7 +259,7 @@ impl Fetch {
     }
 
     fn fill(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping, body: Bytes) {
-        let (head, times) = (asked.answer.take_head(), asked.times);
+        let (head, times) = (asked.take_head(), asked.times);
         self.finish(asked);
         let material = keeping.material(head, times, body);
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
@@ -268,8 +270,8 @@ impl Fetch {
     async fn hand_on(self, lead: Lead<Entry>, mut asked: Asked, reason: Reason) {
         // Nothing forbids to show it to others; it is only not worth storing.
         let plain = matches!(reason, Reason::NoFreshness | Reason::NoValidator);
-        let error = asked.answer.head.status >= 500 && plain;
-        let short = asked.answer.body.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
+        let error = asked.head.status >= 500 && plain;
+        let short = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
         if error && short {
             return match pass::gather(&mut asked).await {
                 Ok(bytes) => {
@@ -290,16 +292,22 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
-        if self.inquiry.facts.range && asked.answer.head.status == 200 && !short {
+        if self.inquiry.facts.range && asked.head.status == 200 && !short {
             // As above: no need to send it all.
             asked.leave.succeeded();
             return lead.private();
         }
+        // What is here already may show that there will be no whole answer, while an error can be.
+        let chunks = match asked.connection.at_hand() {
+            Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
+            Err(fault) => return self.broken(lead, asked, fault),
+        };
         let body = Growing::new(growing::Keep::Passing);
+        chunks.into_iter().for_each(|chunk| body.push(chunk));
         let (head, length) = Self::as_received(&asked);
         lead.flight().stream(Arc::new(self.incoming(head, length, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
-            Ok(()) if asked.answer.body.is_done() => {
+            Ok(()) if asked.connection.is_done() => {
                 body.finish(Complete::Whole);
                 self.finish(asked);
                 lead.private();
@@ -314,7 +322,7 @@ impl Fetch {
     }
 
     fn as_received(asked: &Asked) -> (ResponseHead, Option<u64>) {
-        (asked.answer.head.clone(), asked.answer.body.length())
+        (asked.head.clone(), asked.connection.length())
     }
 
     fn incoming(

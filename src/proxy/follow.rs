@@ -15,6 +15,7 @@ use crate::proxy::fetch::GATHER_BYTES_MAX;
 use crate::proxy::flight::{Flight, How, Incoming, Outcome, Stage};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::race::{First, race};
+use crate::proxy::record;
 
 /// Somebody who waits.
 pub struct Watcher {
@@ -58,12 +59,12 @@ pub async fn follow(
     loop {
         let stage = match race(watcher.flight.stage(&mut hints), client.gone()).await {
             First::Left(stage) => stage,
-            First::Right(()) => return Followed::Answered,
+            First::Right(()) => return left(core, inquiry),
         };
         match stage {
             Stage::Hint(head) => {
                 if client.interim(head.status, &head.fields).await.is_err() {
-                    return Followed::Answered;
+                    return left(core, inquiry);
                 }
             }
             Stage::Streaming(incoming) => {
@@ -75,6 +76,12 @@ pub async fn follow(
             }
         }
     }
+}
+
+/// The client waits no longer.
+fn left(core: &Core, inquiry: &Inquiry) -> Followed {
+    record::left(core, &inquiry.task);
+    Followed::Answered
 }
 
 /// Tells the fetch when the client it was started for leaves before the answer.

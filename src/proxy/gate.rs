@@ -3,13 +3,15 @@
 //!
 //! The order matters. The endpoint list comes before the key so that it can't be probed with
 //! stolen keys for free, the key before the limiter so that unknown keys can't fill it, and all of
-//! it before the cache: a revoked key gets nothing, stored or not.
+//! it before the cache: a revoked key gets nothing, stored or not. A request with an unknown key
+//! costs its sender's address one of its quota all the same, so that keys can't be guessed faster
+//! than an address may ask.
 
 use std::net::IpAddr;
 
 use crate::base::Mono;
 use crate::http::Method;
-use crate::limit::{Ask, Both, Kind, Quota, Standing, Verdict};
+use crate::limit::{Ask, Both, Kind, Quota, Standing, Verdict, fields};
 use crate::metrics::Counter;
 use crate::proxy::core::Core;
 use crate::proxy::error::Refusal;
@@ -45,13 +47,33 @@ pub enum Gate<'p> {
         upstream: &'p Upstream,
         /// The path for it.
         path: &'p [u8],
-        /// Where the sender stands with the limiter.
-        standings: Standings,
+        /// Who asks.
+        sender: Sender,
     },
     /// An operator endpoint.
     Admin,
     /// No.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Where the sender stands with the limiter, if that was asked.
+        standings: Standings,
+    },
+}
+
+/// Who was let through.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sender {
+    /// The number of its key, where keys are asked for.
+    pub key: Option<u16>,
+    /// Where it stands with the limiter.
+    pub standings: Standings,
+}
+
+impl From<Refusal> for Gate<'_> {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { refusal, standings: Standings::default() }
+    }
 }
 
 /// Judges a request; takes one from its sender's quota when it goes to an upstream.
@@ -61,19 +83,21 @@ pub fn check<'p>(core: &'p Core, asked: Asked<'p>, now: Mono) -> Gate<'p> {
         return Gate::Admin;
     }
     let Some(path) = plan.prefix.strip(asked.path) else {
-        return Gate::Refused(Refusal::NotFound);
+        return Refusal::NotFound.into();
     };
     let (upstream, path) = match route(plan, asked.method, path) {
         Ok(routed) => routed,
-        Err(refusal) => return Gate::Refused(refusal),
+        Err(refusal) => return refusal.into(),
     };
-    let known = match known_key(plan, asked.key) {
-        Ok(known) => known,
-        Err(refusal) => return Gate::Refused(refusal),
-    };
-    match admit(core, asked, known, now) {
-        Ok(standings) => Gate::Proxy { upstream, path, standings },
-        Err(refusal) => Gate::Refused(refusal),
+    let known = known_key(plan, asked.key);
+    let quota = known.map_or(None, |known| known.quota);
+    match (admit(core, asked, quota, now), known) {
+        (Ok(standings), Ok(known)) => {
+            Gate::Proxy { upstream, path, sender: Sender { key: known.number, standings } }
+        }
+        (Ok(standings), Err(refusal)) | (Err((refusal, standings)), _) => {
+            Gate::Refused { refusal, standings }
+        }
     }
 }
 
@@ -111,22 +135,30 @@ fn method_allowed(method: &Method, plan: &Plan) -> Result<(), Refusal> {
     }
 }
 
-/// The key's own quota, where keys are asked for and it has one.
-fn known_key<'p>(plan: &'p Plan, key: Option<&[u8]>) -> Result<Option<&'p Quota>, Refusal> {
-    let keys = &plan.settings.security.client_api_keys;
-    if keys.is_empty() {
-        return Ok(plan.settings.key_quota.as_ref());
-    }
-    let known = key.and_then(|it| keys.find(it)).ok_or(Refusal::Unauthorized)?;
-    Ok(known.quota.as_ref())
+/// A key that may ask.
+#[derive(Clone, Copy)]
+struct Known<'p> {
+    number: Option<u16>,
+    quota: Option<&'p Quota>,
 }
 
+/// The key's quota: its own where keys are asked for, else the general one.
+fn known_key<'p>(plan: &'p Plan, key: Option<&[u8]>) -> Result<Known<'p>, Refusal> {
+    if plan.keys.is_empty() {
+        return Ok(Known { number: None, quota: plan.settings.key_quota.as_ref() });
+    }
+    let number = key.and_then(|it| plan.keys.find(it)).ok_or(Refusal::Unauthorized)?;
+    let quota = plan.keys.key(number).and_then(|it| it.quota.as_ref());
+    Ok(Known { number: Some(number), quota })
+}
+
+/// Takes one from the quotas of address and key, or from neither.
 fn admit(
     core: &Core,
     asked: Asked<'_>,
     per_key: Option<&Quota>,
     now: Mono,
-) -> Result<Standings, Refusal> {
+) -> Result<Standings, (Refusal, Standings)> {
     let shared = &core.shared;
     let address = shared.plan.settings.address_quota.as_ref().map(|quota| Ask {
         kind: Kind::Address,
@@ -169,8 +201,14 @@ fn admit(
                 Kind::Address => Counter::LimiterRejectedIp,
                 Kind::Key => Counter::LimiterRejectedKey,
             });
-            let secs = retry_after.as_millis().div_ceil(1_000);
-            Err(Refusal::RateLimited(u32::try_from(secs).unwrap_or(u32::MAX).max(1)))
+            let secs = fields::retry_seconds(retry_after);
+            let refusal = Refusal::RateLimited(u32::try_from(secs).unwrap_or(u32::MAX));
+            let standing = |it: &Ask<'_>| shared.limiter.standing(it.hash, it.quota, now);
+            let standings = Standings {
+                address: address.as_ref().map(standing),
+                key: key.as_ref().map(|it| (standing(it), *it.quota)),
+            };
+            Err((refusal, standings))
         }
     }
 }

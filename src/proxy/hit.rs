@@ -13,17 +13,20 @@ use crate::cache::key::Class;
 use crate::cache::{Entry, Kind, OtherCoding};
 use crate::http::date::write_http_date;
 use crate::http::target::{normalise_path, normalise_query};
-use crate::http::{Fields, Method, RequestHead, accept};
+use crate::http::{Fields, Method, RequestHead, accept, trace};
 use crate::http1::write::{write_response_head, write_status_line};
 use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
-use crate::metrics::CacheResult;
+use crate::logs::{End, Heard, Line};
+use crate::metrics::{CacheResult, Counter};
+use crate::net::mono;
 use crate::proxy::answer;
 use crate::proxy::core::{Core, Moment};
 use crate::proxy::error::{Problem, Refusal};
-use crate::proxy::gate::{self, Asked, Gate, Standings};
+use crate::proxy::gate::{self, Asked, Gate, Sender, Standings};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::{Plan, Upstream};
-use crate::proxy::request::{Destination, Framing, Peer, RequestId, Task};
+use crate::proxy::record;
+use crate::proxy::request::{Destination, Framing, Peer, RequestId, Spelling, Task, Trail};
 use crate::proxy::variant;
 
 /// What became of the buffer's first request.
@@ -72,7 +75,7 @@ pub fn serve(
         Ok(Some(request)) => request,
         Ok(None) => return Step::More,
         Err(fault) => {
-            refuse(core, fault, out);
+            refuse(core, peer, fault, out);
             return Step::Broken;
         }
     };
@@ -87,39 +90,41 @@ pub fn serve(
     let (path, query) = match normal_target(core.plan(), &request) {
         Ok(normal) => normal,
         Err(refusal) => {
-            return reading.slow("/", None, Destination::Refused(refusal), Standings::default());
+            return reading.slow("/", None, Destination::Refused(refusal), Sender::default());
         }
     };
-    let asked = Asked {
-        method: &request.method,
-        path: &path,
-        key: request.value(Name::XApiKey),
-        client: reading.client,
-    };
-    let refused = match gate::check(core, asked, now.mono) {
-        Gate::Proxy { upstream, path, standings } => {
+    if request.known.repeated(Name::XApiKey) {
+        let refused = Destination::Refused(Refusal::RepeatedKey);
+        return reading.slow(&text(&path), query.as_deref(), refused, Sender::default());
+    }
+    let key = request.value(Name::XApiKey);
+    let asked = Asked { method: &request.method, path: &path, key, client: reading.client };
+    let (destination, sender) = match gate::check(core, asked, now.mono) {
+        Gate::Proxy { upstream, path, sender } => {
             if let Some(hit) = reading.hit(upstream, path, query.as_deref()) {
                 let persistent = request.persistent && !closing;
-                reading.write(&hit, &standings, persistent, out);
+                reading.write(&hit, &sender, persistent, out);
                 return Step::Done { consumed: request.head_len, persistent };
             }
             let destination = Destination::Upstream(upstream.index);
-            return reading.slow(&text(path), query.as_deref(), destination, standings);
+            return reading.slow(&text(path), query.as_deref(), destination, sender);
         }
-        Gate::Admin => Destination::Admin,
-        Gate::Refused(refusal) => Destination::Refused(refusal),
+        Gate::Admin => (Destination::Admin, Sender::default()),
+        Gate::Refused { refusal, standings } => {
+            (Destination::Refused(refusal), Sender { key: None, standings })
+        }
     };
-    reading.slow(&text(&path), query.as_deref(), refused, Standings::default())
+    reading.slow(&text(&path), query.as_deref(), destination, sender)
 }
 
 /// Appends the answer to a message that is no HTTP.
-pub fn refuse(core: &Core, fault: RequestFault, out: &mut Vec<u8>) {
-    write_problem(core, Refusal::Malformed(fault).problem(), out);
+pub fn refuse(core: &Core, peer: &Peer, fault: RequestFault, out: &mut Vec<u8>) {
+    write_problem(core, peer, Refusal::Malformed(fault).problem(), fault.as_str(), out);
 }
 
 /// Appends the answer to a client that never finished its request.
-pub fn refuse_slow(core: &Core, out: &mut Vec<u8>) {
-    write_problem(core, Refusal::Slow.problem(), out);
+pub fn refuse_slow(core: &Core, peer: &Peer, out: &mut Vec<u8>) {
+    write_problem(core, peer, Refusal::Slow.problem(), "timeout", out);
 }
 
 /// A fresh entry in the form the client takes.
@@ -189,7 +194,7 @@ impl Reading<'_, '_, '_> {
     }
 
     /// Appends the finished answer.
-    fn write(&self, found: &Found, standings: &Standings, persistent: bool, out: &mut Vec<u8>) {
+    fn write(&self, found: &Found, sender: &Sender, persistent: bool, out: &mut Vec<u8>) {
         let core = self.core;
         let entry = &*found.entry;
         let (fields, body) = match (found.form, entry.other_coding()) {
@@ -208,7 +213,7 @@ impl Reading<'_, '_, '_> {
         let facts = entry.facts();
         answer::push_age(facts.age(self.now.wall), out);
         answer::push_hit(facts.ttl(self.now.wall), out);
-        answer::push_exchange(core.plan(), &self.id, standings, out);
+        answer::push_exchange(core.plan(), &self.id, &sender.standings, out);
         push_connection(self.request, persistent, out);
         out.extend_from_slice(b"\r\n");
         let head_only = self.request.method == Method::Head;
@@ -217,6 +222,53 @@ impl Reading<'_, '_, '_> {
         }
         let bytes = if head_only { 0 } else { body.len() as u64 };
         core.cells.on_hit(&self.request.method, entry.status(), CacheResult::Hit, bytes);
+        core.cells.inc(Counter::L1Hits);
+        if core.access.is_some() {
+            self.note(entry.status(), bytes, sender);
+        }
+    }
+
+    /// A line in the access log, if it wants one.
+    #[cold]
+    fn note(&self, status: u16, bytes: u64, sender: &Sender) {
+        let Some(access) = record::wanting(self.core, status, End::Complete) else { return };
+        let (request, took) = (self.request, mono().since(self.now.mono));
+        access.note(&Line {
+            at: self.now.wall.plus(took),
+            took,
+            client: self.client,
+            peer: record::other(self.peer.socket, self.client),
+            key: record::key_name(self.core, sender.key),
+            heard: Some(Heard {
+                method: request.method.as_str(),
+                path: request.target.path().unwrap_or_default(),
+                query: request.target.query(),
+                host: request.authority,
+                version: request.version,
+                scheme: record::scheme(self.peer),
+                agent: request.value(Name::UserAgent),
+                trace: trace::trace_id(request.values(Name::Traceparent)),
+            }),
+            status,
+            bytes,
+            cache: CacheResult::Hit.as_str(),
+            detail: None,
+            upstream: None,
+            end: End::Complete,
+            request_id: self.id.as_str(),
+        });
+    }
+
+    /// The target as it came, where there is a log that may want it. What is asked of the daemon
+    /// itself may have a token, or a whole request, in its query.
+    fn spelling(&self, destination: Destination) -> Option<Box<Spelling>> {
+        self.core.access.as_ref()?;
+        let target = &self.request.target;
+        let own = matches!(destination, Destination::Admin);
+        Some(Box::new(Spelling {
+            path: target.path().unwrap_or(b"*").into(),
+            query: target.query().filter(|_| !own).map(Into::into),
+        }))
     }
 
     /// Everything that was decided, owned, for the slow path.
@@ -225,7 +277,7 @@ impl Reading<'_, '_, '_> {
         path: &str,
         query: Option<&[u8]>,
         destination: Destination,
-        standings: Standings,
+        sender: Sender,
     ) -> Step {
         let request = self.request;
         let head = RequestHead {
@@ -250,8 +302,13 @@ impl Reading<'_, '_, '_> {
             client: self.client,
             id: self.id,
             destination,
-            standings,
+            standings: sender.standings,
             started: self.now.mono,
+            trail: Trail {
+                target: self.spelling(destination),
+                key: sender.key,
+                ..Trail::default()
+            },
         };
         Step::Slow { consumed: request.head_len, task: Box::new(task) }
     }
@@ -310,7 +367,7 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn write_problem(core: &Core, problem: Problem, out: &mut Vec<u8>) {
+fn write_problem(core: &Core, peer: &Peer, problem: Problem, why: &'static str, out: &mut Vec<u8>) {
     let id = RequestId::new(None, core.next_id());
     let body = problem.to_json(id.as_str());
     let mut fields = Fields::new();
@@ -322,7 +379,7 @@ fn write_problem(core: &Core, problem: Problem, out: &mut Vec<u8>) {
     fields.push("Connection", "close");
     write_response_head(out, problem.status, &fields);
     out.extend_from_slice(&body);
-    core.cells.on_refusal(problem.status);
+    record::broken(core, peer, problem.status, why, body.len() as u64, &id);
 }
 
 /// With any of these the cache policy decides, on the slow path.

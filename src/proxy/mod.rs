@@ -15,6 +15,7 @@
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`cut`, `answer`) | the entry: 200, 206, 304, 416 | |
+//! | count, log | `record` | | |
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
 //! a core, `inbox` carries messages between cores, `purge` makes keys disappear from all of them,
@@ -46,11 +47,13 @@ pub mod journal;
 mod judge;
 mod keeping;
 pub mod keyed;
+mod keyring;
 pub mod origin;
 mod pass;
 pub mod plan;
 pub mod purge;
 mod race;
+mod record;
 pub mod request;
 pub mod rescue;
 mod serve;

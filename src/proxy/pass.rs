@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::cache::CacheStatus;
 use crate::http::{Field, Method, ResponseHead, hop};
-use crate::metrics::CacheResult;
 use crate::net::ticks::timeout;
 use crate::net::wall;
 use crate::proxy::answer;
@@ -18,13 +17,14 @@ use crate::proxy::ask::{self, Asked, Question};
 use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
 use crate::proxy::deliver::{self, Whole};
-use crate::proxy::downstream::{Downstream, Length, Reply};
+use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground, Kept, Material};
 use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
+use crate::proxy::record::{self, Sent, Told};
 use crate::proxy::request::Task;
 use crate::proxy::rescue;
 use crate::proxy::upload;
@@ -57,7 +57,7 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
     }
     let asked = match race(ask(core, &question, client), client.gone()).await {
         First::Left(asked) => asked,
-        First::Right(()) => return,
+        First::Right(()) => return record::left(core, task),
     };
     match asked {
         Ok(asked) => settled(core, &pass, &ground, asked, client).await,
@@ -109,9 +109,9 @@ fn kept(
     filling: Filling,
     asked: Asked,
     body: Bytes,
-) -> (Whole, CacheResult) {
+) -> (Whole, Told) {
     let Filling { inquiry, ground, facts } = filling;
-    let (head, times) = (asked.answer.head.clone(), asked.times);
+    let (head, times) = (asked.head.clone(), asked.times);
     asked.finish(core, pass.upstream);
     let material = Material { head: head.clone(), times, facts, body: body.clone(), grown_from: 0 };
     let (_, kept) = fill::fill_solo(core, &inquiry, &ground, material);
@@ -220,12 +220,12 @@ pub async fn send_copied(
     mut copy: Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
 ) {
-    let stated = stated_length(&asked.answer.head);
-    let code = asked.answer.head.status;
-    let mut head = clean(asked.answer.take_head());
+    let stated = stated_length(&asked.head);
+    let code = asked.head.status;
+    let mut head = clean(asked.take_head());
     deliver::note(&mut head.fields, &CacheStatus { fwd_status: Some(code), ..status });
     let result = deliver::result_of(&status);
-    let first = match asked.connection.at_hand(&mut asked.answer.body) {
+    let first = match asked.connection.at_hand() {
         Ok(AtHand::Whole(chunks)) => {
             asked.finish(core, upstream);
             chunks.iter().for_each(|chunk| copy.take(chunk));
@@ -239,19 +239,19 @@ pub async fn send_copied(
         Ok(AtHand::Part(chunks)) => chunks,
         Err(fault) => return broken(core, task, asked, fault, status, client).await,
     };
-    let length = asked.answer.body.length();
+    let length = asked.connection.length();
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);
     let length = length.map_or(Length::Unknown, Length::Known);
     let reply = Reply { status: code, fields: head.fields, length };
-    let mut bytes = 0;
-    if client.start(reply).await.is_ok() {
+    let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        bytes = Box::pin(pump(core, upstream, asked, first, &mut copy, client)).await;
-    }
-    deliver::count(core, task, code, result, bytes);
+        Ok(()) => Box::pin(pump(core, upstream, asked, first, &mut copy, client)).await,
+        Err(Gone) => Sent::left(0),
+    };
+    record::answered(core, task, code, result, sent);
 }
 
-/// Sends `first` and then the rest as it comes; the bytes sent.
+/// Sends `first` and then the rest as it comes.
 async fn pump(
     core: &Core,
     upstream: &Upstream,
@@ -259,13 +259,13 @@ async fn pump(
     first: Vec<Bytes>,
     copy: &mut Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
-) -> u64 {
+) -> Sent {
     let mut bytes = 0;
     for chunk in first {
         copy.take(&chunk);
         bytes += chunk.len() as u64;
         if client.chunk(chunk).await.is_err() {
-            return bytes;
+            return Sent::left(bytes);
         }
     }
     let mut gone = pin!(client.gone());
@@ -273,29 +273,31 @@ async fn pump(
         // The origin may be silent for long: a client that leaves must not wait for its next byte.
         let chunk = match race(next(upstream, &mut asked), gone.as_mut()).await {
             First::Left(chunk) => chunk,
-            First::Right(()) => return bytes,
+            First::Right(()) => return Sent::left(bytes),
         };
         match chunk {
             Ok(Some(chunk)) => {
                 copy.take(&chunk);
-                if asked.answer.body.is_done() {
+                if asked.connection.is_done() {
                     copy.end();
                 }
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
-                    return bytes;
+                    return Sent::left(bytes);
                 }
             }
             Ok(None) => {
                 copy.end();
                 asked.finish(core, upstream);
-                let _ = client.finish().await;
-                return bytes;
+                return match client.finish().await {
+                    Ok(()) => Sent::whole(bytes),
+                    Err(Gone) => Sent::left(bytes),
+                };
             }
             Err(fault) => {
                 asked.fail(core, fault);
                 client.cut();
-                return bytes;
+                return Sent::cut(bytes);
             }
         }
     }
@@ -306,7 +308,7 @@ async fn pump(
 /// # Errors
 /// As [`Connection::chunk`], and when nothing comes.
 pub async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes>, Fault> {
-    let chunk = asked.connection.chunk(&mut asked.answer.body);
+    let chunk = asked.connection.chunk();
     timeout(upstream.request_timeout, chunk).await.unwrap_or(Err(Fault::Timeout))
 }
 
@@ -317,9 +319,9 @@ pub async fn next(upstream: &Upstream, asked: &mut Asked) -> Result<Option<Bytes
 pub async fn gather(asked: &mut Asked) -> Result<Bytes, Fault> {
     let deadline = asked.deadline;
     let gathered = deadline.bound(async {
-        let room = asked.answer.body.length().unwrap_or(0).min(GATHER_ROOM_BYTES);
+        let room = asked.connection.length().unwrap_or(0).min(GATHER_ROOM_BYTES);
         let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
-        while let Some(chunk) = asked.connection.chunk(&mut asked.answer.body).await? {
+        while let Some(chunk) = asked.connection.chunk().await? {
             whole.extend_from_slice(&chunk);
         }
         Ok(whole.into())

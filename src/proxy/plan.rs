@@ -7,6 +7,7 @@ use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
 use crate::limit::TrustedProxies;
+use crate::proxy::keyring::Keyring;
 use crate::route::{ApiPrefix, PatternSet};
 
 /// What every core reads on the way of a request. Immutable.
@@ -49,7 +50,9 @@ pub struct Plan {
     pub marks: OwnFields,
     /// Proxies whose word about the client's address is believed.
     pub trusted_proxies: TrustedProxies,
-    /// The settings as validated: routes, quotas, keys, the guard, and what is read seldom.
+    /// The keys of clients.
+    pub keys: Keyring,
+    /// The settings as validated: routes, quotas, the guard, and what is read seldom.
     pub settings: Settings,
 }
 
@@ -112,6 +115,7 @@ impl Plan {
             coalescing: settings.client.deduplication_enabled,
             marks: OwnFields::new(&security.headers, settings.server.tls_enabled),
             trusted_proxies: security.trusted_proxies.clone(),
+            keys: Keyring::new(&security.client_api_keys),
             settings,
         }
     }

@@ -1,6 +1,8 @@
 //! A request that the hit path could not answer: owned, routed, admitted or refused.
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::base::Mono;
 use crate::http::{RequestHead, Version};
@@ -13,6 +15,8 @@ use crate::proxy::gate::Standings;
 pub struct Peer {
     /// The peer's address, or what PROXY protocol says of it.
     pub address: IpAddr,
+    /// The other end of the socket: a load balancer's, where there is one.
+    pub socket: IpAddr,
     /// Whether the connection is TLS.
     pub tls: bool,
 }
@@ -35,6 +39,28 @@ pub struct Task {
     pub standings: Standings,
     /// When it was read.
     pub started: Mono,
+    /// What the access log will say beside.
+    pub trail: Trail,
+}
+
+/// What is known of a request on its way and not in its head: for the access log.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// Path and query as the client wrote them; noted only where there is an access log.
+    pub target: Option<Box<Spelling>>,
+    /// The number of the client's key, where keys are asked for.
+    pub key: Option<u16>,
+    /// How long the upstream took to the head of its answer.
+    pub upstream: Cell<Option<Duration>>,
+}
+
+/// A target as the client wrote it.
+#[derive(Clone, Debug)]
+pub struct Spelling {
+    /// The path.
+    pub path: Box<[u8]>,
+    /// The query; `None` where there is none, or where it is not to be logged.
+    pub query: Option<Box<[u8]>>,
 }
 
 /// How a request is delimited, and what its connection does after.
@@ -66,6 +92,15 @@ pub enum Destination {
 pub struct RequestId {
     text: [u8; ID_BYTES_MAX],
     len: u8,
+}
+
+impl Peer {
+    /// Whether it is on this machine, by its socket and by what was said of it: an address that is
+    /// only claimed opens nothing.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.address.is_loopback() && self.socket.is_loopback()
+    }
 }
 
 impl Task {

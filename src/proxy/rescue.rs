@@ -5,7 +5,7 @@
 
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
-use crate::metrics::{CacheResult, Counter};
+use crate::metrics::Counter;
 use crate::net::wall;
 use crate::proxy::core::Core;
 use crate::proxy::cut;
@@ -13,6 +13,7 @@ use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Problem, Refusal};
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::record::Told;
 use crate::proxy::request::Task;
 
 /// Sends the stale entry in place of an error.
@@ -41,7 +42,6 @@ pub async fn stale(
         },
         _ => CacheStatus::stale(ttl, reason),
     };
-    core.cells.inc(Counter::StaleServed);
     Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
 }
@@ -61,8 +61,8 @@ pub async fn fault(
     let Some(reason) = unused else {
         return fail(core, &inquiry.task, fault, status, client).await;
     };
-    let cache_status = status.failed(reason.as_str());
-    problem(core, &inquiry.task, fault.problem(), Some(&cache_status), client).await;
+    let (cache_status, told) = (status.failed(reason.as_str()), Told::error(reason.as_str()));
+    send(core, &inquiry.task, fault.problem(), Some(&cache_status), told, client).await;
 }
 
 /// Sends the error that a fault becomes, for a request that the cache has nothing for.
@@ -78,22 +78,40 @@ pub async fn fail(
         Fault::Truncated => Reason::Incomplete.as_str(),
         other => other.as_str(),
     };
-    problem(core, task, fault.problem(), Some(&status.failed(detail)), client).await;
+    let (cache_status, told) = (status.failed(detail), Told::error(detail));
+    send(core, task, fault.problem(), Some(&cache_status), told, client).await;
 }
 
 /// Sends the answer to a request that is refused.
 pub async fn refuse(core: &Core, task: &Task, refusal: Refusal, client: &impl Downstream) {
-    let local = CacheStatus::new(Outcome::Local);
-    let only_if_cached = || local.failed(Reason::OnlyIfCached.as_str());
-    let cache_status = (refusal == Refusal::OnlyIfCached).then(only_if_cached);
-    problem(core, task, refusal.problem(), cache_status.as_deref(), client).await;
+    let problem = refusal.problem();
+    core.cells.on_routed_refusal(problem.status);
+    match refusal {
+        Refusal::OnlyIfCached => {
+            let detail = Reason::OnlyIfCached.as_str();
+            let cache_status = CacheStatus::new(Outcome::Local).failed(detail);
+            let told = Told::error(detail);
+            return send(core, task, problem, Some(&cache_status), told, client).await;
+        }
+        Refusal::BadBody(word) | Refusal::TrailersTooLarge(word) => count_bad_body(core, word),
+        Refusal::Slow => count_bad_body(core, "timeout"),
+        _ => {}
+    }
+    send(core, task, problem, None, Told::refused(refusal.as_str()), client).await;
 }
 
-async fn problem(
+/// What came after a sound head was not.
+fn count_bad_body(core: &Core, word: &str) {
+    core.cells.inc(Counter::H1Refused);
+    core.cells.on_head_refusal(word);
+}
+
+async fn send(
     core: &Core,
     task: &Task,
     problem: Problem,
     cache_status: Option<&[u8]>,
+    told: Told,
     client: &impl Downstream,
 ) {
     let mut fields = Fields::new();
@@ -117,5 +135,5 @@ async fn problem(
     let head = ResponseHead { status: problem.status, version: Version::Http11, fields };
     let length = Some(body.len() as u64);
     let answer = Whole { head, body: body.into(), length };
-    Box::pin(deliver::whole(core, task, answer, CacheResult::Error, client)).await;
+    Box::pin(deliver::whole(core, task, answer, told, client)).await;
 }

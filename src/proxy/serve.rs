@@ -110,7 +110,6 @@ impl Search {
                 self.found(entry, client).await
             }
             Join::Follow(flight) if core.plan().coalescing => {
-                core.cells.inc(Counter::Coalesced);
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
                 self.follow(watcher, client).await
             }

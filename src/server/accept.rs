@@ -15,6 +15,7 @@ use crate::net::listen::Acceptor;
 use crate::net::{Guarded, Stream, Tcp, guarded, tls};
 use crate::proxy::{Core, Peer};
 use crate::server::h1;
+use crate::server::proxy_header;
 use crate::server::watch::Watch;
 
 /// The bound on connections of the process.
@@ -93,9 +94,20 @@ impl Door {
     fn admit(&self, tcp: Tcp, seat: Seat) {
         let core = Rc::clone(&self.core);
         let watch = Rc::clone(&self.watch);
-        let peer = Peer { address: tcp.peer_addr().ip(), tls: self.tls.is_some() };
+        let address = tcp.peer_addr().ip();
+        let peer = Peer { address, socket: address, tls: self.tls.is_some() };
         core.cells.inc(Counter::ConnectionsAccepted);
+        let announced = core.plan().settings.security.proxy_protocol;
         match self.tls.as_ref().map(|it| it.load_full()) {
+            None if announced => {
+                let connection = async move {
+                    // Boxed: needed once, before the connection that lasts.
+                    if let Some(peer) = Box::pin(announce(&core, &tcp, peer)).await {
+                        h1::Connection::new(core, &watch, Stream::from(tcp), peer).run().await;
+                    }
+                };
+                self.spawn(guarded(connection), seat);
+            }
             None => {
                 // Made here, so that the task holds it once and nothing it is made of.
                 let connection = h1::Connection::new(core, &watch, Stream::from(tcp), peer);
@@ -104,7 +116,12 @@ impl Door {
             Some(config) => {
                 let connection = async move {
                     // Boxed: a handshake's state is large, and needed once.
-                    if let Some(stream) = Box::pin(secured(&core, tcp, config)).await {
+                    let opened = Box::pin(async {
+                        let peer =
+                            if announced { announce(&core, &tcp, peer).await? } else { peer };
+                        Some((secured(&core, tcp, config).await?, peer))
+                    });
+                    if let Some((stream, peer)) = opened.await {
                         h1::Connection::new(core, &watch, stream, peer).run().await;
                     }
                 };
@@ -123,6 +140,12 @@ impl Door {
             cells.inc(Counter::ConnectionsClosed);
         }));
     }
+}
+
+/// The peer as its PROXY header says; `None` when the connection is to be closed.
+async fn announce(core: &Core, tcp: &Tcp, peer: Peer) -> Option<Peer> {
+    let address = proxy_header::client_address(core, tcp).await?;
+    Some(Peer { address, ..peer })
 }
 
 async fn secured(core: &Core, tcp: Tcp, config: Arc<ServerConfig>) -> Option<Stream> {

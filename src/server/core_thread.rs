@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::Driver as Wanted;
+use crate::logs::Access;
 use crate::net::runtime::{self, Driver, Runtime};
 use crate::net::ticks;
 use crate::proxy::Core;
@@ -49,7 +50,7 @@ impl Cores {
                 cpu: *cpu,
                 shared: Arc::clone(&started.shared),
                 listener,
-                tls: started.tls.clone(),
+                tls: started.certificate.as_ref().map(|it| it.current()),
                 gate: Arc::clone(&gate),
                 orders: Arc::clone(&orders),
             };
@@ -140,6 +141,7 @@ impl Setup {
         let index = self.index;
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.serve(ready)));
         if ran.is_err() {
+            crate::logs::flush_events();
             eprintln!("apiproxyd: core {index} died of a bug; ending the process");
             process::exit(i32::from(EXIT_BUG));
         }
@@ -188,10 +190,13 @@ impl Setup {
         let cells = Arc::clone(&core.cells);
         let ticking = Rc::clone(&watch);
         drop(monoio::spawn(ticks::run(move |lag| {
-            cells.on_loop_lag(lag);
+            cells.on_tick(crate::net::mono(), lag);
             ticking.on_tick();
         })));
         drop(monoio::spawn(Rc::clone(&core).housekeeping()));
+        if core.access.is_some() {
+            drop(monoio::spawn(flush_access(Rc::clone(&core))));
+        }
         if core.index == 0 {
             drop(monoio::spawn(janitor::run(Rc::clone(&core))));
         }
@@ -204,6 +209,17 @@ impl Setup {
         };
         let span = door.accept_until(acceptor, self.orders.drain()).await;
         drained(&watch, span).await;
+        if let Some(access) = &core.access {
+            access.flush();
+        }
+    }
+}
+
+/// Hands lines of the access log over that would wait for others.
+async fn flush_access(core: Rc<Core>) {
+    while let Some(access) = &core.access {
+        monoio::time::sleep(Access::FLUSH_SPAN).await;
+        access.flush();
     }
 }
 

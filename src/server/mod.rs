@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! main thread   binds, opens, starts the cores, waits for signals
+//! clerk         errands of the cores, looks at the certificate's files
 //! core threads  accept, serve (watch.rs: deadlines; h1: the driver), drain
 //! ```
 //!
@@ -10,14 +11,18 @@
 //! with a line that says so: a thread short, the kernel would go on handing it connections.
 
 mod accept;
+mod certificate;
+mod clerk;
 mod core_thread;
 mod h1;
 mod janitor;
+mod proxy_header;
 mod start;
 mod watch;
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -47,7 +52,13 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&str)) -> Result<(), StartE
     Ok(())
 }
 
-/// All threads inherit the mask: a signal is taken where [`wait`] waits for it, nowhere else.
+/// Keeps TERM, INT and HUP for [`run`]. All threads inherit that: a signal is taken where it is
+/// waited for, nowhere else. So this comes before any thread is started; a thread without it would
+/// take a signal in its stead, and end the process.
+pub fn hold_signals() {
+    let _ = block_signals();
+}
+
 fn block_signals() -> SigSet {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -58,11 +69,11 @@ fn block_signals() -> SigSet {
     signals
 }
 
-/// Waits for TERM or INT; HUP reads the certificate again.
+/// Waits for TERM or INT; HUP reads the certificate and opens the access log again.
 fn wait(signals: &SigSet, started: &Started) {
     loop {
         match signals.wait() {
-            Ok(Signal::SIGHUP) => started.reload_certificate(),
+            Ok(Signal::SIGHUP) => started.reload(),
             Ok(_) => return,
             Err(_) => {}
         }
@@ -72,6 +83,7 @@ fn wait(signals: &SigSet, started: &Started) {
 fn stop(signals: &SigSet, started: &Started, cores: Cores) {
     let span = started.shared.plan.settings.server.shutdown_timeout;
     tracing::info!(seconds = span.as_secs(), "draining");
+    started.shared.draining.store(true, Ordering::Release);
     let until = Instant::now() + span;
     cores.drain(span);
     // A second signal is an order to stop now.
@@ -83,6 +95,9 @@ fn stop(signals: &SigSet, started: &Started, cores: Cores) {
         && store.shutdown(left) == Shutdown::DeadlinePassed
     {
         tracing::warn!("the storage queue was not flushed in time");
+    }
+    if let Some(access) = &started.shared.access {
+        access.writer.flush(FLUSH_SPAN_MIN);
     }
     tracing::info!("stopped");
 }

@@ -4,24 +4,27 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
 use crate::base::Seed;
 use crate::cache::Ledger;
-use crate::config::{Backend, Cores, Settings};
+use crate::config::{AccessLog, Backend, Cores, LogFormat, Settings};
 use crate::limit::Limiter;
+use crate::logs::{self, Target, Writer};
 use crate::metrics::CoreCells;
-use crate::net::{Resolver, listen, resolver, runtime, tls};
+use crate::net::{Errands, Resolver, listen, resolver, runtime, tls};
 use crate::proxy::hub::Hub;
 use crate::proxy::inbox::Inbox;
 use crate::proxy::origin::UpstreamState;
 use crate::proxy::{Plan, Shared, purge};
 use crate::route::Scheme;
+use crate::server::certificate::Certificate;
+use crate::server::clerk;
 use crate::store::{self, StoreHandle};
 
 /// Why the daemon did not start. One line.
@@ -53,13 +56,13 @@ pub struct Started {
     pub address: SocketAddr,
     /// The CPU of each core; `None`: not pinned.
     pub cpus: Vec<Option<usize>>,
-    /// The current certificate; `None` without TLS.
-    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    /// The certificate; `None` without TLS.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Checks, opens and binds, in the order in which a fault costs least.
 pub fn start(settings: Settings) -> Result<Started, StartError> {
-    let tls = server_tls(&settings)?;
+    let certificate = certificate(&settings)?;
     let client_tls = client_tls(&settings)?;
     refuse_unreachable(&settings)?;
     let cpus = cpus(&settings.server.cores)?;
@@ -72,6 +75,10 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
     let store = open_store(&settings, Arc::clone(&memory))?;
     let settings_of_resolver =
         resolver::Settings { ttl: settings.client.resolve_ttl, ..resolver::Settings::default() };
+    let access = open_access_log(&settings)?;
+    let (errands, arrivals) = Errands::channel();
+    clerk::start(arrivals, certificate.clone())
+        .map_err(|error| StartError::Machine(format!("cannot start a thread: {error}")))?;
     let resolver = Resolver::start(settings_of_resolver)
         .map_err(|error| StartError::Machine(format!("cannot start the resolver: {error}")))?;
     let shared = Shared {
@@ -87,6 +94,9 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         tls: client_tls,
         started: crate::net::mono(),
         journal: crate::proxy::journal::Journal::new(),
+        access,
+        errands,
+        draining: AtomicBool::new(false),
         driver: OnceLock::new(),
         plan: Plan::new(settings),
     };
@@ -97,7 +107,7 @@ pub fn start(settings: Settings) -> Result<Started, StartError> {
         address: listeners.address,
         listeners: Mutex::new(listeners.sockets),
         cpus,
-        tls,
+        certificate,
     })
 }
 
@@ -105,7 +115,7 @@ impl Started {
     /// Where clients find it.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -114,18 +124,14 @@ impl Started {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Reads the certificate again; a bad one is reported and the old one stays.
-    pub fn reload_certificate(&self) {
-        let Some(current) = &self.tls else {
-            tracing::info!("no certificate to reload");
-            return;
-        };
-        match server_config(&self.shared.plan.settings) {
-            Ok(config) => {
-                current.store(Arc::new(config));
-                tracing::info!("certificate reloaded");
-            }
-            Err(error) => tracing::error!(%error, "the old certificate stays"),
+    /// Opens the access log by its name again and reads the certificate again.
+    pub fn reload(&self) {
+        if let Some(access) = &self.shared.access {
+            access.writer.reopen();
+        }
+        match &self.certificate {
+            Some(certificate) => certificate.reload(),
+            None => tracing::info!("no certificate to reload"),
         }
     }
 
@@ -169,24 +175,56 @@ impl Started {
     }
 }
 
-fn server_tls(settings: &Settings) -> Result<Option<Arc<ArcSwap<ServerConfig>>>, StartError> {
-    if !settings.server.tls_enabled {
+fn certificate(settings: &Settings) -> Result<Option<Arc<Certificate>>, StartError> {
+    let server = &settings.server;
+    if !server.tls_enabled {
         return Ok(None);
     }
-    let config = server_config(settings).map_err(StartError::Config)?;
-    Ok(Some(Arc::new(ArcSwap::from_pointee(config))))
+    let files = [server.tls_cert_file.clone(), server.tls_key_file.clone()];
+    let settings = settings.clone();
+    let build = Box::new(move || server_config(&settings));
+    let certificate = Certificate::load(files, build).map_err(StartError::Config)?;
+    Ok(Some(Arc::new(certificate)))
+}
+
+/// Starts the thread that writes the access log, where there is one.
+fn open_access_log(settings: &Settings) -> Result<Option<Arc<logs::Setup>>, StartError> {
+    let log = &settings.log;
+    if log.access == AccessLog::Off {
+        return Ok(None);
+    }
+    let target = if log.access_path.as_os_str().is_empty() {
+        Target::Stderr
+    } else {
+        Target::File(log.access_path.clone())
+    };
+    let writer = Writer::start("access-log", target).map_err(|error| {
+        StartError::Machine(format!("log.access_path: {}: {error}", log.access_path.display()))
+    })?;
+    Ok(Some(Arc::new(logs::Setup {
+        which: log.access,
+        every: log.access_sample,
+        form: match log.format {
+            LogFormat::Text => logs::Form::Text,
+            LogFormat::Json => logs::Form::Json,
+        },
+        masks: logs::Masks::new(&log.access_mask),
+        writer,
+    })))
 }
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, String> {
     let server = &settings.server;
-    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[b"http/1.1"])
+    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[tls::HTTP1])
         .map_err(|error| error.to_string())
 }
 
 fn client_tls(settings: &Settings) -> Result<Option<Arc<rustls::ClientConfig>>, StartError> {
     let ca_file = Some(&*settings.client.ca_file).filter(|it| !it.as_os_str().is_empty());
     let needed = settings.upstreams.iter().any(|it| it.upstream.scheme() == Scheme::Https);
-    match tls::client_config(ca_file, &[b"http/1.1"]) {
+    let alpn: &[&[u8]] =
+        if settings.client.http2 { &[tls::HTTP2, tls::HTTP1] } else { &[tls::HTTP1] };
+    match tls::client_config(ca_file, alpn) {
         Ok(config) => Ok(Some(Arc::new(config))),
         Err(error) if needed || ca_file.is_some() => Err(StartError::Config(error.to_string())),
         Err(_) => Ok(None),

@@ -29,6 +29,12 @@ impl Client {
         Self { stream, buf: Vec::new() }
     }
 
+    /// The socket itself, for another protocol to go on with.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.buf.is_empty());
+        self.stream
+    }
+
     /// Another deadline for reads.
     pub fn patience(&mut self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).unwrap();

@@ -9,6 +9,8 @@
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
 //! | `ranges` | an origin that honours ranges, and a look at what comes of them |
 //! | `structured` | structured fields and Cache-Status, to the letter |
+//! | `tls` | a client over TLS, and certificates |
+//! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
 //!
 //! Nothing here sleeps for luck: a test waits for a condition ([`eventually`], [`Gate`]) and fails
@@ -25,13 +27,16 @@ use std::time::{Duration, Instant};
 pub mod client;
 pub mod load;
 pub mod message;
+pub mod metrics;
 pub mod origin;
 pub mod proxy;
 pub mod ranges;
 pub mod structured;
+pub mod tls;
 
 pub use client::{Client, Fault};
 pub use message::{Request, Response};
+pub use metrics::Metrics;
 pub use origin::{Connection, Origin, answer};
 pub use proxy::{Proxy, Refused, Setup};
 

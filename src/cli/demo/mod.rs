@@ -12,6 +12,7 @@ use crate::config::{Node, Override};
 
 /// Starts both and serves until told to stop. The cache lives in a folder of this run.
 pub(super) fn demo(port: u16) -> ExitCode {
+    crate::server::hold_signals();
     let origin = match origin::start() {
         Ok(origin) => origin,
         Err(error) => return failure(format!("cannot start the example API: {}", plain(&error))),

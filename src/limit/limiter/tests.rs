@@ -103,6 +103,46 @@ fn a_flood_of_addresses_changes_neither_memory_nor_those_that_are_spent() {
     assert!(limiter.live(later) <= memory / 8);
 }
 
+/// The rule of eviction at its worst: far more addresses than cells, all of which owe something.
+/// Who owes more than a newcomer keeps its place; who owes as much or less is forgiven it, which is
+/// one request at most.
+#[test]
+fn ten_million_addresses_change_neither_memory_nor_the_standing_of_who_was_here() {
+    // Ten seconds for a request: nobody's debt is gone before the flood is.
+    let (limiter, quota) = (Limiter::default(), quota(6, 10));
+    let memory = limiter.memory_bytes();
+    let known: Vec<(u64, u32)> = (0..1_000).map(|at| (scatter(at), 1 + at as u32 % 10)).collect();
+    for (hash, spent) in &known {
+        for _ in 0..*spent {
+            assert!(admits(&limiter, *hash, &quota, at(100)));
+        }
+    }
+    let (start, span) = (at(100), SECOND * 8);
+    thread::scope(|scope| {
+        for half in 0..2_u64 {
+            let limiter = &limiter;
+            scope.spawn(move || {
+                for turn in 0..5_000_000_u64 {
+                    let now = start.plus(span / 5_000 * u32::try_from(turn / 1_000).unwrap());
+                    let _ = limiter.check(scatter(1_000 + turn * 2 + half), &quota, now);
+                }
+            });
+        }
+    });
+    let now = start.plus(span);
+    for (hash, spent) in &known {
+        let left = limiter.standing(*hash, &quota, now).remaining;
+        let exact = 10 - spent;
+        if *spent >= 2 {
+            assert_eq!(left, exact, "spent {spent}");
+        } else {
+            assert!(left == exact || left == exact + 1, "spent {spent}: {left}");
+        }
+    }
+    assert_eq!(limiter.memory_bytes(), memory);
+    assert!(limiter.live(now) <= memory / 8);
+}
+
 #[test]
 fn an_untouched_cell_is_free_again_before_and_after_the_ticks_have_wrapped() {
     let quota = quota(60, 10);

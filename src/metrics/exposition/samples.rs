@@ -89,8 +89,20 @@ pub(super) fn shared(metric: Shared, page: &Page, sink: Put<'_, '_, '_>) -> fmt:
             Ok(())
         }
         Shared::BreakerFailures => each_upstream(upstreams, sink, |it| u64::from(it.failures)),
+        Shared::LogDropped => sink.put(&[], Value::Count(extras.log_dropped)),
         Shared::Permits => each_upstream(upstreams, sink, |it| it.permits_taken),
         Shared::PermitsMax => each_upstream(upstreams, sink, |it| it.permits),
+        Shared::UpstreamConnections => {
+            for it in upstreams {
+                // Read one after the other: a connection may have come to rest in between.
+                let active = it.permits_taken.saturating_sub(it.idle);
+                sink.put(&[&it.name, "active"], Value::Count(active))?;
+                sink.put(&[&it.name, "idle"], Value::Count(it.idle))?;
+            }
+            Ok(())
+        }
+        Shared::UpstreamWaiting => each_upstream(upstreams, sink, |it| it.waiting),
+        Shared::UpstreamReceived => each_upstream(upstreams, sink, |it| it.received_bytes),
     }
 }
 

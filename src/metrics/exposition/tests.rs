@@ -117,6 +117,9 @@ pub(super) fn extras() -> Extras {
         failures: 3,
         permits_taken: 7,
         permits: 100,
+        idle: 5,
+        waiting: 4,
+        received_bytes: 9_000,
     };
     let op =
         |op| OpExtras { op, calls: 2, items: 9, busy: Duration::from_millis(1_500), errors: 1 };
@@ -128,6 +131,7 @@ pub(super) fn extras() -> Extras {
         l1_bytes: 4_096,
         l1_bytes_max: 1 << 28,
         access_log_dropped: 6,
+        log_dropped: 2,
         upstreams: vec![
             upstream("https://a.example", Position::Closed),
             upstream("https://b.example", Position::HalfOpen),
@@ -345,6 +349,20 @@ fn numbers_of_all_cores_are_added_up() {
         ),
         ("apiproxyd_breaker_state", &[("upstream", "https://b.example"), ("state", "closed")], 0.0),
         ("apiproxyd_upstream_permits", &[("upstream", "https://a.example")], 100.0),
+        (
+            "apiproxyd_upstream_connections",
+            &[("upstream", "https://a.example"), ("state", "active")],
+            2.0,
+        ),
+        (
+            "apiproxyd_upstream_connections",
+            &[("upstream", "https://a.example"), ("state", "idle")],
+            5.0,
+        ),
+        ("apiproxyd_upstream_waiting_requests", &[("upstream", "https://b.example")], 4.0),
+        ("apiproxyd_upstream_received_bytes_total", &[("upstream", "https://b.example")], 9_000.0),
+        ("apiproxyd_access_log_dropped_total", &[], 6.0),
+        ("apiproxyd_log_dropped_total", &[], 2.0),
         ("apiproxyd_store_up", &[("side", "reads")], 1.0),
         ("apiproxyd_store_up", &[("side", "writes")], 0.0),
         ("apiproxyd_store_busy_seconds_total", &[("op", "put")], 1.5),

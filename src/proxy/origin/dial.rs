@@ -1,19 +1,117 @@
-//! A new connection to an upstream: name, guard, TCP, TLS.
+//! A connection to an upstream: one that is there, or a new one (name, guard, TCP, TLS).
+
+use std::rc::Rc;
 
 use rustls::pki_types::ServerName;
 
+use crate::metrics::Counter;
 use crate::net::ticks::timeout;
-use crate::net::{ConnectError, Dial, Stream, connect, tls};
+use crate::net::{self, ConnectError, Dial, Stream, tls};
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
+use crate::proxy::inbox::CoreMessage;
+use crate::proxy::origin::connection::Connection;
+use crate::proxy::origin::http1::Http1;
+use crate::proxy::origin::http2::{Http2, Multiplexed};
+use crate::proxy::origin::opening::{Opening, Way};
+use crate::proxy::origin::pool::{Permit, Place, Reuse};
 use crate::proxy::plan::Upstream;
 use crate::route::Scheme;
+
+/// A connection: an idle one that will do, else a new one, else the next that is free.
+///
+/// # Errors
+/// Why there is none; [`Fault::Busy`] where too many wait.
+pub async fn connect(
+    core: &Rc<Core>,
+    upstream: &Upstream,
+    reuse: Reuse,
+) -> Result<Connection, Fault> {
+    if let Some(opening) = core.pool(upstream).opening() {
+        if let Some(shared) = opening.shared() {
+            return stream_on(shared);
+        }
+        // Boxed, as whatever dials or waits is large, and most questions do neither.
+        return Box::pin(find_out(core, upstream, reuse, opening)).await;
+    }
+    own(core, upstream, reuse).await
+}
+
+fn stream_on(shared: Rc<Multiplexed>) -> Result<Connection, Fault> {
+    if shared.is_full() {
+        return Err(Fault::Busy);
+    }
+    Ok(Connection::Http2(Http2::on(shared)))
+}
+
+async fn find_out(
+    core: &Rc<Core>,
+    upstream: &Upstream,
+    reuse: Reuse,
+    opening: &Opening,
+) -> Result<Connection, Fault> {
+    loop {
+        match opening.way() {
+            Way::Shared(shared) => return stream_on(shared),
+            Way::Http1 => return own(core, upstream, reuse).await,
+            Way::Wait(waiting) => waiting.ended().await?,
+            Way::Dial(dialling) => {
+                let connection = own(core, upstream, reuse).await;
+                match &connection {
+                    Ok(_) => dialling.succeeded(),
+                    Err(fault) => dialling.failed(*fault),
+                }
+                return connection;
+            }
+        }
+    }
+}
+
+/// A connection for this exchange alone, unless it turns out to be one for many.
+async fn own(core: &Rc<Core>, upstream: &Upstream, reuse: Reuse) -> Result<Connection, Fault> {
+    match place(core, upstream, reuse).await? {
+        Place::Kept(connection) => Ok(Connection::Http1(connection)),
+        Place::New(permit) => Box::pin(open(core, upstream, permit)).await,
+    }
+}
+
+async fn open(core: &Rc<Core>, upstream: &Upstream, permit: Permit) -> Result<Connection, Fault> {
+    let stream = dial(core, upstream).await?;
+    core.cells.inc(Counter::UpstreamConnectionsOpened);
+    let opening = core.pool(upstream).opening();
+    if stream.alpn() == Some(tls::HTTP2) {
+        let shared = Multiplexed::start(stream, permit).await?;
+        if let Some(opening) = opening {
+            opening.adopt(&shared);
+        }
+        return stream_on(shared);
+    }
+    if let Some(opening) = opening {
+        opening.settle_for_http1();
+    }
+    Ok(Connection::Http1(Http1::dialled(stream, permit)))
+}
+
+async fn place(core: &Rc<Core>, upstream: &Upstream, reuse: Reuse) -> Result<Place, Fault> {
+    match core.pool(upstream).try_acquire(reuse) {
+        Some(place) => Ok(place),
+        None => Box::pin(queue(core, upstream, reuse)).await,
+    }
+}
+
+async fn queue(core: &Rc<Core>, upstream: &Upstream, reuse: Reuse) -> Result<Place, Fault> {
+    let pool = core.pool(upstream);
+    if pool.permits().idle() > 0 {
+        core.tell_others(&CoreMessage::YieldIdle(upstream.origin));
+    }
+    pool.acquire(reuse).await
+}
 
 /// Dials. Every address is checked, and the connection goes to the very address that was.
 ///
 /// # Errors
 /// What went wrong; [`Fault::Timeout`] after `client.dial_timeout`.
-pub async fn dial(core: &Core, upstream: &Upstream) -> Result<Stream, Fault> {
+async fn dial(core: &Core, upstream: &Upstream) -> Result<Stream, Fault> {
     let (plan, target) = (core.plan(), &upstream.target);
     let (host, port, scheme) = (target.host(), target.port(), target.scheme());
     plan.settings.ssrf.check_url(scheme.as_str(), host, port).map_err(|_| Fault::NotAllowed)?;
@@ -21,7 +119,7 @@ pub async fn dial(core: &Core, upstream: &Upstream) -> Result<Stream, Fault> {
     let client = &plan.settings.client;
     let dial = Dial { timeout: client.dial_timeout, keep_alive: client.keep_alive };
     let vet = |address| plan.settings.ssrf.check_address(address);
-    let tcp = connect(&addresses, &vet, dial).await.map_err(|error| match error {
+    let tcp = net::connect(&addresses, &vet, dial).await.map_err(|error| match error {
         ConnectError::Refused(_) => Fault::NotAllowed,
         ConnectError::Timeout => Fault::Timeout,
         ConnectError::NoAddress | ConnectError::Failed(_) => Fault::Dial,

@@ -28,7 +28,8 @@ use std::time::Duration;
 use crate::base::Mono;
 use crate::net::{Peek, clock, ticks};
 use crate::proxy::error::Fault;
-use crate::proxy::origin::connection::{Connection, Line};
+use crate::proxy::origin::http1::{Http1, Line};
+use crate::proxy::origin::opening::Opening;
 
 /// The process-wide bounds on connections to one origin.
 pub struct Permits {
@@ -36,6 +37,8 @@ pub struct Permits {
     idle_max: usize,
     open: AtomicUsize,
     idle: AtomicUsize,
+    /// Bytes of bodies read on all its connections so far.
+    received_bytes: AtomicU64,
     idle_everywhere: Arc<IdleEverywhere>,
     waiting: Mutex<VecDeque<Waiter>>,
     /// The length of `waiting`, to be looked at without its lock.
@@ -69,6 +72,8 @@ pub struct Pool {
     idle: RefCell<VecDeque<Idle>>,
     /// In ticks.
     idle_max: u64,
+    /// Where the upstream may speak HTTP/2, what is known of that.
+    opening: Option<Opening>,
 }
 
 struct Idle {
@@ -93,7 +98,7 @@ pub enum Reuse {
 /// What a request goes out on.
 pub enum Place {
     /// A connection that is there already.
-    Kept(Connection),
+    Kept(Http1),
     /// A new one may be dialled.
     New(Permit),
 }
@@ -115,6 +120,7 @@ impl Permits {
             idle_max,
             open: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            received_bytes: AtomicU64::new(0),
             idle_everywhere,
             waiting: Mutex::new(VecDeque::new()),
             waiters: AtomicUsize::new(0),
@@ -138,6 +144,17 @@ impl Permits {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies read on all its connections so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of a body.
+    pub(super) fn note_received(&self, bytes: u64) {
+        self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Requests that wait for a connection now.
@@ -225,6 +242,13 @@ enum Next {
     Other,
 }
 
+impl Permit {
+    /// The bounds it counts under.
+    pub(super) const fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let before = self.permits.open.fetch_sub(1, Ordering::AcqRel);
@@ -234,10 +258,21 @@ impl Drop for Permit {
 }
 
 impl Pool {
-    /// An empty pool of core number `core`.
+    /// An empty pool of core number `core`; with `opening` the upstream is asked for HTTP/2.
     #[must_use]
-    pub fn new(core: usize, permits: Arc<Permits>, idle_timeout: Duration) -> Self {
-        Self { core, permits, idle: RefCell::default(), idle_max: ticks::of(idle_timeout) }
+    pub fn new(
+        core: usize,
+        permits: Arc<Permits>,
+        idle_timeout: Duration,
+        opening: Option<Opening>,
+    ) -> Self {
+        Self { core, permits, idle: RefCell::default(), idle_max: ticks::of(idle_timeout), opening }
+    }
+
+    /// What is known of the upstream's protocol; `None` where it is HTTP/1.1 in any case.
+    #[must_use]
+    pub const fn opening(&self) -> Option<&Opening> {
+        self.opening.as_ref()
     }
 
     /// The bounds it keeps to.
@@ -270,7 +305,7 @@ impl Pool {
     /// Waits in the queue. The caller bounds the time.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when [`WAITING_MAX`] wait already.
+    /// [`Fault::Busy`] when `WAITING_MAX` wait already.
     pub async fn acquire(&self, reuse: Reuse) -> Result<Place, Fault> {
         let number = self.permits.next_ticket.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { pool: self, number };
@@ -303,7 +338,7 @@ impl Pool {
     }
 
     /// An idle connection that is still open and silent, the most recently used first.
-    fn take_idle(&self, reuse: Reuse) -> Option<Connection> {
+    fn take_idle(&self, reuse: Reuse) -> Option<Http1> {
         let idle_max = match reuse {
             Reuse::Any => self.idle_max,
             Reuse::Recent => self.idle_max.min(RECENT_TICKS),
@@ -318,7 +353,7 @@ impl Pool {
             }
             self.permits.on_used();
             if span < idle_max && newest.line.peek_state() == Peek::Nothing {
-                return Some(Connection::kept(newest.line, newest.permit));
+                return Some(Http1::kept(newest.line, newest.permit));
             }
         }
     }
@@ -367,6 +402,9 @@ impl Pool {
             }
         }
         self.idle.replace(kept);
+        if let Some(opening) = &self.opening {
+            opening.sweep(|it| it.idle_ticks() < self.idle_max && is_current(it.peer()));
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use crate::base::Wall;
 use crate::cache::{conditional_request, range_request};
 use crate::http::fields::Field;
 use crate::http::range::Range;
-use crate::http::{Fields, Method, RequestHead, hop};
+use crate::http::untrusted::is_untrusted;
+use crate::http::{Fields, Method, RequestHead, hop, trace};
+use crate::proxy::error::Fault;
 use crate::proxy::plan::Upstream;
 
 /// A request on its way to the origin.
@@ -69,10 +71,73 @@ pub enum Purpose<'a> {
     },
 }
 
-/// The head as HTTP/1.1 text.
-#[must_use]
-pub fn request_head(out: &Outgoing<'_>) -> Vec<u8> {
-    write_head(out, &request_fields(out))
+/// A head that is ready to be sent.
+pub struct OutgoingHead<'a> {
+    head: &'a RequestHead,
+    upstream: &'a Upstream,
+    /// The framing of what follows.
+    pub body: OutgoingBody,
+    /// Without Host and, for chunks, without Transfer-Encoding: those are for HTTP/1.1.
+    fields: Fields,
+}
+
+impl<'a> Outgoing<'a> {
+    /// The head of this request.
+    #[must_use]
+    pub fn head(&self) -> OutgoingHead<'a> {
+        let (head, upstream, body) = (self.head, self.upstream, self.body);
+        OutgoingHead { head, upstream, body, fields: request_fields(self) }
+    }
+}
+
+impl OutgoingHead<'_> {
+    /// As HTTP/1.1 text.
+    #[must_use]
+    pub fn to_text(&self) -> Vec<u8> {
+        let fields = self.fields.as_wire();
+        let mut text = Vec::with_capacity(fields.len() + self.head.path.len() + OWN_BYTES);
+        text.extend_from_slice(self.head.method.as_str().as_bytes());
+        text.push(b' ');
+        self.push_target(&mut text);
+        text.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        text.extend_from_slice(self.upstream.target.authority().as_bytes());
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(fields);
+        if self.body == OutgoingBody::Chunked {
+            text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        text
+    }
+
+    /// As a request of the `h2` crate.
+    ///
+    /// # Errors
+    /// [`Fault::Internal`]: what was let through before is no HTTP for that crate.
+    pub fn to_http2(&self) -> Result<::http::Request<()>, Fault> {
+        let mut target = Vec::new();
+        self.push_target(&mut target);
+        let uri = ::http::Uri::builder()
+            .scheme(self.upstream.target.scheme().as_str())
+            .authority(self.upstream.target.authority())
+            .path_and_query(target)
+            .build();
+        let mut request = ::http::Request::new(());
+        *request.uri_mut() = uri.map_err(|_| Fault::Internal)?;
+        *request.version_mut() = ::http::Version::HTTP_2;
+        let method = ::http::Method::from_bytes(self.head.method.as_str().as_bytes());
+        *request.method_mut() = method.map_err(|_| Fault::Internal)?;
+        for field in self.fields.iter() {
+            let name = ::http::HeaderName::from_bytes(field.name).map_err(|_| Fault::Internal)?;
+            let value = ::http::HeaderValue::from_bytes(field.value);
+            request.headers_mut().append(name, value.map_err(|_| Fault::Internal)?);
+        }
+        Ok(request)
+    }
+
+    fn push_target(&self, text: &mut Vec<u8>) {
+        self.upstream.push_target(&self.head.path, self.head.query.as_deref(), text);
+    }
 }
 
 /// The fields that go on, and ours.
@@ -84,15 +149,17 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
     };
     let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
-    let dropped = [DROPPED, of_the_cache, of_the_key];
+    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
     let goes_on = |field: &Field<'_>| {
         !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
+            && !is_untrusted(field.name)
             && !ending.has(field.name)
     };
     let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
     for field in out.head.fields.iter().filter(goes_on) {
         fields.push(field.name, field.value);
     }
+    trace::drop_invalid(&mut fields);
     if out.head.method == Method::Options {
         count_down(&mut fields);
     }
@@ -136,25 +203,9 @@ fn push_own(out: &Outgoing<'_>, fields: &mut Fields) {
     // Behind those of the hops before (RFC 9110 section 7.6.3).
     fields.push("Via", via(out.head.version));
     fields.push("X-Request-Id", out.request_id);
-    match out.body {
-        OutgoingBody::None => {}
-        OutgoingBody::Length(length) => fields.push("Content-Length", length.to_string()),
-        OutgoingBody::Chunked => fields.push("Transfer-Encoding", "chunked"),
+    if let OutgoingBody::Length(length) = out.body {
+        fields.push("Content-Length", length.to_string());
     }
-}
-
-/// The head as HTTP/1.1 text.
-fn write_head(out: &Outgoing<'_>, fields: &Fields) -> Vec<u8> {
-    let mut text = Vec::with_capacity(fields.as_wire().len() + out.head.path.len() + OWN_BYTES);
-    text.extend_from_slice(out.head.method.as_str().as_bytes());
-    text.push(b' ');
-    out.upstream.push_target(&out.head.path, out.head.query.as_deref(), &mut text);
-    text.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    text.extend_from_slice(out.upstream.target.authority().as_bytes());
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(fields.as_wire());
-    text.extend_from_slice(b"\r\n");
-    text
 }
 
 /// Appends an address as text, IPv4 without the formatter's detours.
@@ -180,32 +231,11 @@ pub const fn via(version: crate::http::Version) -> &'static str {
     }
 }
 
+/// Of this hop; beside them go those that no client may write (`http::untrusted`).
+const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
+
 /// Room for what we add to a head.
 const OWN_BYTES: usize = 320;
-
-/// Never passed on: written anew, or able to change the answer without being in the key.
-const DROPPED: &[&str] = &[
-    "Host",
-    "Content-Length",
-    "Expect",
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "X-Request-Id",
-    "X-Original-URL",
-    "X-Original-Host",
-    "X-Original-URI",
-    "X-Rewrite-URL",
-    "X-Host",
-    "X-HTTP-Method",
-    "X-HTTP-Method-Override",
-    "X-Method-Override",
-];
 
 /// What the cache answers itself, from the whole.
 const OF_THE_CACHE: &[&str] = &[

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::breaker::{Breaker, Budget, Pacer};
-use crate::config::Settings;
+use crate::config::{Settings, UpstreamSettings};
 use crate::proxy::origin::pool::{IdleEverywhere, Permits};
+use crate::route::Scheme;
 
 /// The bounds and the memory of one upstream's behaviour. Atomics and an arc-swap: nothing waits.
 pub struct UpstreamState {
@@ -17,6 +18,8 @@ pub struct UpstreamState {
     pub pacer: Pacer,
     /// Bounds what is sent once more.
     pub retries: Budget,
+    /// It is asked for HTTP/2 when a connection is made.
+    pub http2: bool,
     /// Requests that wait for their turn.
     pub waiting: AtomicUsize,
 }
@@ -27,7 +30,8 @@ impl UpstreamState {
     pub fn all(settings: &Settings) -> Box<[Self]> {
         let client = &settings.client;
         let everywhere = IdleEverywhere::new(client.max_idle_conns);
-        let of = |_| Self {
+        let of = |upstream: &UpstreamSettings| Self {
+            http2: client.http2 && upstream.upstream.scheme() == Scheme::Https,
             breaker: Arc::new(Breaker::new(settings.breaker)),
             permits: Permits::new(
                 client.max_conns_per_host,

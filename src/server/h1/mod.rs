@@ -18,6 +18,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::http1::worth_parsing;
+use crate::metrics::Counter;
 use crate::net::{Peek, Stream, ticks};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
 use crate::server::watch::{Pace, Phase, Place, Watch};
@@ -237,6 +238,7 @@ impl Connection {
         let handle = watched.cancel_handle();
         let (read, input) = watched.stream.read_cancelable(input, handle).await;
         self.input.replace(input);
+        self.core.cells.add(Counter::BytesReceived, *read.as_ref().unwrap_or(&0) as u64);
         read
     }
 
@@ -280,7 +282,7 @@ impl Connection {
     /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
     async fn on_expired(&self, partial: bool) {
         if partial && !self.place.watch().is_draining() {
-            hit::refuse_slow(&self.core, &mut self.output.borrow_mut());
+            hit::refuse_slow(&self.core, &self.peer, &mut self.output.borrow_mut());
             if self.send().await {
                 self.linger().await;
             }
@@ -299,12 +301,16 @@ impl Connection {
     async fn write(&self, body: Option<Bytes>) -> io::Result<()> {
         self.place.write_begins();
         let output = self.output.take();
+        let bytes = output.len() + body.as_ref().map_or(0, Bytes::len);
         let stream = &self.place.watched().stream;
         let (sent, mut output) = match body {
             Some(body) => stream.write_two(output, body).await,
             None => stream.write_all(output).await,
         };
         self.place.write_ended();
+        if sent.is_ok() {
+            self.core.cells.add(Counter::BytesSent, bytes as u64);
+        }
         if output.capacity() > OUTPUT_BYTES_KEPT {
             output = Vec::new();
         }

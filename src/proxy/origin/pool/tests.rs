@@ -12,7 +12,7 @@ fn permits(max: usize, idle_max: usize) -> Arc<Permits> {
 }
 
 fn pool(core: usize, permits: &Arc<Permits>) -> Pool {
-    Pool::new(core, Arc::clone(permits), Duration::from_secs(90))
+    Pool::new(core, Arc::clone(permits), Duration::from_secs(90), None)
 }
 
 fn now<T>(future: &mut Pin<&mut impl Future<Output = T>>) -> Option<T> {

@@ -1,0 +1,81 @@
+//! A TLS client of the tests, and certificates that are made for them.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::PATIENCE;
+use super::client::request;
+use super::message::{Reader, Response};
+
+/// A certificate for `localhost` and its key, as PEM.
+pub struct Made {
+    pub cert: String,
+    pub key: String,
+}
+
+/// Makes one; no two are alike.
+pub fn make() -> Made {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    Made { cert: made.cert.pem(), key: made.signing_key.serialize_pem() }
+}
+
+impl Made {
+    /// Writes both into `folder`, the way a tool that renews certificates would.
+    pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        for (file, text) in [(&cert, &self.cert), (&key, &self.key)] {
+            let new = file.with_extension("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(&new, file).unwrap();
+        }
+        (cert, key)
+    }
+
+    /// A connection that trusts this certificate and no other.
+    pub fn connect(&self, addr: SocketAddr) -> std::io::Result<Secure> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        self.over(stream)
+    }
+
+    /// The same over a socket that has been written to already.
+    pub fn over(&self, stream: TcpStream) -> std::io::Result<Secure> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = StreamOwned::new(tls, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Secure { stream, buf: Vec::new() })
+    }
+}
+
+/// A connection over TLS.
+pub struct Secure {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    buf: Vec<u8>,
+}
+
+impl Secure {
+    /// A request without a body and its answer.
+    #[track_caller]
+    pub fn ask(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> Response {
+        self.stream.write_all(&request(method, target, fields, "")).unwrap();
+        Reader { from: &mut self.stream, buf: &mut self.buf }
+            .response(method)
+            .unwrap_or_else(|fault| panic!("no answer to {method}: {fault:?}"))
+    }
+}
