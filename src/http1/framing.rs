@@ -3,8 +3,8 @@
 
 use crate::http::Version;
 use crate::http::fields::is_token_byte;
-use crate::http1::known::{Firsts, Known, Name, Noting, is_word};
-use crate::http1::{Limits, Line};
+use crate::http1::Line;
+use crate::http1::known::{Known, Name, is_word};
 
 /// What Transfer-Encoding says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,38 +72,6 @@ pub(super) fn is_persistent(known: &Known<'_>, lines: &[Line<'_>], version: Vers
         }
     }
     !close && (version != Version::Http10 || keep_alive)
-}
-
-/// The known names among `lines`. `None` when a line of the section is longer than the limit or
-/// ended by anything but CRLF, which `httparse` lets pass.
-///
-/// `section` is what the lines were parsed from, up to the end of the head. A value is followed by
-/// optional white space and then by its line's end, and `httparse` accepts CR only before LF: one
-/// look at the byte there tells CRLF from LF.
-#[inline(always)]
-pub(super) fn classify<'h>(
-    section: &[u8],
-    lines: &[Line<'_>],
-    limits: &Limits,
-    first: &'h mut Firsts,
-) -> Option<Known<'h>> {
-    let base = section.as_ptr().addr();
-    let mut noting = Noting::new(first);
-    for (index, line) in lines.iter().enumerate() {
-        let start = line.name.as_ptr().addr().wrapping_sub(base);
-        let mut end = line.value.as_ptr().addr().wrapping_sub(base) + line.value.len();
-        while matches!(section.get(end), Some(b' ' | b'\t')) {
-            end += 1;
-        }
-        if section.get(end) != Some(&b'\r') || end - start > limits.field_bytes_max {
-            return None;
-        }
-        if let Some(name) = Name::of(line.name.as_bytes()) {
-            noting.note(name, index);
-        }
-    }
-    // The empty line: its LF is the last byte.
-    (section.iter().nth_back(1) == Some(&b'\r')).then(|| noting.finish())
 }
 
 /// Without SP and HTAB at both ends (RFC 9110 section 5.6.3).

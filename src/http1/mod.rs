@@ -11,14 +11,15 @@
 //! | `known` | which of the fields that the proxy cares about are there, in one pass |
 //! | `framing` | Content-Length, Transfer-Encoding, Connection (RFC 9112 sections 6 and 9) |
 //! | `chunked`, `body` | where a body ends, byte by byte |
+//! | `quick` | the one pass over a well-formed head, on `words` |
 //! | `scan` | the slow walk that names the first fault of a refused or unfinished head |
 //! | `write` | heads out |
 //!
 //! ```text
-//!  buffer --httparse--> slots --lines checked, names classified--> Request --judge--> framing
-//!     |                   \ anything odd                              \ fault
-//!     |  unfinished        v                                           v
-//!     +----------------> scan: first fault by position            RequestFault::status
+//!  buffer --quick--> lines, known names --judge--> Request, Response
+//!     |                                    \ fault
+//!     |  anything odd, or unfinished        v
+//!     +----------> scan: first fault by position --> RequestFault::status
 //! ```
 //!
 //! Verdicts don't depend on how the input was split: the scan goes strictly from left to right,
@@ -32,10 +33,12 @@ pub mod chunked;
 pub mod fault;
 mod framing;
 pub mod known;
+mod quick;
 pub mod request;
 pub mod response;
 mod scan;
 pub mod target;
+mod words;
 pub mod write;
 
 #[cfg(test)]
@@ -50,7 +53,21 @@ pub use response::{Response, ResponseBody, parse_response};
 pub use target::{Scheme, Target};
 
 /// One field line as it stands in the read buffer.
-pub type Line<'b> = httparse::Header<'b>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'b> {
+    /// A token, in the case it came in.
+    pub name: &'b [u8],
+    /// Without white space at its ends, and without control bytes except HTAB.
+    pub value: &'b [u8],
+}
+
+impl Line<'_> {
+    /// Whether the name is `name`, in any case.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+}
 
 /// What a message may be at most. Whatever exceeds a limit is refused as soon as that is seen,
 /// whether or not the rest has arrived.

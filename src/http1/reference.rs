@@ -68,7 +68,7 @@ fn summarise(request: &Request<'_, '_>) -> Summary {
         Target::Authority(authority) => [None, own(authority), None, None],
         Target::Asterisk => [None, None, None, None],
     };
-    let line = |it: &crate::http1::Line<'_>| (it.name.as_bytes().to_vec(), it.value.to_vec());
+    let line = |it: &crate::http1::Line<'_>| (it.name.to_vec(), it.value.to_vec());
     Summary {
         method: request.method.to_string(),
         target,

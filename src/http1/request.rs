@@ -1,21 +1,19 @@
 //! A request head (RFC 9112 sections 2, 3 and 6): parsed in place, classified, judged.
 //!
-//! `httparse` finds the lines (with SIMD); one pass over its slots checks what it lets pass and
-//! notes the known names. Nothing is allocated except for an extension method or a version from
-//! 1.2 to 1.9. Unfinished or refused heads are walked again by `scan`, which finds the first fault.
-
-use std::mem::MaybeUninit;
+//! `quick` reads a well-formed head in one pass; nothing is allocated except for an extension
+//! method. Unfinished or refused heads are walked again by `scan`, which finds the first fault.
 
 use memchr::memchr;
 
 use crate::http::{Fields, Method, Version};
 use crate::http1::authority::Authority;
 use crate::http1::fault::RequestFault;
-use crate::http1::framing::{Coding, classify, is_persistent, parse_coding, parse_content_length};
+use crate::http1::framing::{Coding, is_persistent, parse_coding, parse_content_length};
 use crate::http1::known::{Firsts, Known, Mask, Name};
-use crate::http1::scan::{EMPTY_LINES_MAX, RequestParts, Verdict, scan_request};
-use crate::http1::target::{Scheme, Target, parse_target, split_query};
-use crate::http1::{FIELDS_MAX, Limits, Line, METHOD_BYTES_MAX};
+use crate::http1::quick::{self, Lines, RequestLine};
+use crate::http1::scan::{EMPTY_LINES_MAX, Verdict, scan_request};
+use crate::http1::target::{Scheme, Target, parse_target};
+use crate::http1::{Limits, Line};
 
 /// A valid request head, borrowed from the read buffer.
 #[derive(Clone, Debug)]
@@ -58,10 +56,8 @@ pub enum BodyLength {
 
 /// Scratch for one parse. Making it costs nothing: the slots start uninitialised.
 pub struct Slots<'b> {
-    lines: [MaybeUninit<Line<'b>>; FIELDS_MAX],
+    lines: Lines<'b>,
     first: Firsts,
-    /// For versions 1.2 to 1.9 only, which `httparse` does not take.
-    spare: Vec<Line<'b>>,
 }
 
 impl Slots<'_> {
@@ -69,8 +65,7 @@ impl Slots<'_> {
     #[must_use]
     #[inline]
     pub const fn new() -> Self {
-        let lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        Self { lines, first: [0; Name::ALL.len()], spare: Vec::new() }
+        Self { lines: Lines::new_const(), first: [0; Name::ALL.len()] }
     }
 }
 
@@ -118,37 +113,17 @@ pub fn parse_request<'h, 'b>(
     slots: &'h mut Slots<'b>,
 ) -> Result<Option<Request<'h, 'b>>, RequestFault> {
     let view = buf.get(..limits.head_bytes_max).unwrap_or(buf);
-    let Slots { lines, first, spare } = slots;
-    let Some(rest) = skip_empty_lines(view) else {
-        return walk(view, limits, first, spare);
+    let Some(rest) = skip_empty_lines(view) else { return walk(view, limits) };
+    let Some(line) = quick::request_line(rest, limits) else { return walk(view, limits) };
+    let Slots { lines, first } = slots;
+    lines.clear();
+    let section = rest.get(line.len..).unwrap_or_default();
+    let Some((section_len, known)) = quick::fields(section, limits, lines, first) else {
+        return walk(view, limits);
     };
-    let fields_max = limits.fields_max.min(FIELDS_MAX);
-    let lines = lines.get_mut(..fields_max).unwrap_or_default();
-    let mut raw = httparse::Request::new(&mut []);
-    let parsed = raw.parse_with_uninit_headers(rest, lines);
-    let (Ok(httparse::Status::Complete(end)), Some(method), Some(target), Some(minor)) =
-        (parsed, raw.method, raw.path, raw.version)
-    else {
-        return walk(view, limits, first, spare);
-    };
-    // What `httparse` lets pass in the request line: UTF-8 and `#` in the target, a bare LF.
-    let line_end = rest.get(method.len() + target.len() + b"  HTTP/1.1".len());
-    let kinds = target_kinds(target.as_bytes());
-    let clean = line_end == Some(&b'\r')
-        && method.len() <= METHOD_BYTES_MAX
-        && target.len() <= limits.target_bytes_max
-        && kinds & ODD_BYTE == 0;
-    let head = rest.get(..end).unwrap_or_default();
-    let known = if clean { classify(head, raw.headers, limits, first) } else { None };
-    let Some(known) = known else {
-        return Err(name_fault(view, limits));
-    };
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let head_len = view.len() - rest.len() + end;
-    let has_query = kinds & QUERY_BYTE != 0;
-    let (method, target) = (method.as_bytes(), target.as_bytes());
-    let head = Head { method, target, has_query, version, head_len };
-    judge(&head, raw.headers, known)
+    let version = if line.minor == 0 { Version::Http10 } else { Version::Http11 };
+    let head_len = view.len() - rest.len() + line.len + section_len;
+    judge(&Head { line, version, head_len }, lines, known)
 }
 
 /// Whether a driver that was told "more bytes" should parse again now that `buf` has grown from
@@ -163,20 +138,6 @@ pub fn worth_parsing(buf: &[u8], seen: usize) -> bool {
     doubled || buf.get(seen..).is_none_or(|new| memchr(b'\n', new).is_some())
 }
 
-/// What bytes there are in a target, of those that `httparse` lets pass. Vectorised: no branch for
-/// each byte, and no search for a query where there is none.
-#[inline]
-fn target_kinds(target: &[u8]) -> u8 {
-    target.iter().fold(0, |kinds, byte| {
-        let odd = u8::from(!byte.is_ascii()) | u8::from(*byte == b'#');
-        kinds | odd | (u8::from(*byte == b'?') << 1)
-    })
-}
-
-/// Non-ASCII or `#`.
-const ODD_BYTE: u8 = 1;
-const QUERY_BYTE: u8 = 2;
-
 /// What follows at most two empty lines; `None` when that again is a line end, or nothing at all.
 #[inline]
 fn skip_empty_lines(view: &[u8]) -> Option<&[u8]> {
@@ -190,73 +151,28 @@ fn skip_empty_lines(view: &[u8]) -> Option<&[u8]> {
     rest.first().filter(|byte| !matches!(byte, b'\r' | b'\n')).map(|_| rest)
 }
 
-/// The slow way, for heads that `httparse` did not finish: unfinished, refused, or a version from
-/// 1.2 to 1.9, which counts as 1.1 (RFC 9110 section 2.5).
+/// The slow way, for heads that the quick one did not finish: the first fault, or that there is
+/// none yet.
 #[cold]
-fn walk<'h, 'b>(
-    view: &'b [u8],
-    limits: &Limits,
-    first: &'h mut Firsts,
-    spare: &'h mut Vec<Line<'b>>,
-) -> Result<Option<Request<'h, 'b>>, RequestFault> {
-    let limits = &limits.clamped();
-    let parts = match scan_request(view, limits) {
-        Verdict::Fault(fault) => return Err(fault),
-        Verdict::Unfinished if view.len() >= limits.head_bytes_max => {
-            return Err(RequestFault::HeadTooLarge);
-        }
-        Verdict::Unfinished => return Ok(None),
-        Verdict::Finished(parts) => parts,
-    };
-    debug_assert!(parts.minor > 1, "httparse refused what the scan accepts");
-    spare.clear();
-    spare.resize(limits.fields_max, httparse::EMPTY_HEADER);
-    let outcome = parse_later_version(view, limits, &parts, first, spare);
-    outcome.unwrap_or(Err(RequestFault::Disagreement))
-}
-
-type Outcome<'h, 'b> = Result<Option<Request<'h, 'b>>, RequestFault>;
-
-fn parse_later_version<'h, 'b>(
-    view: &'b [u8],
-    limits: &Limits,
-    parts: &RequestParts,
-    first: &'h mut Firsts,
-    spare: &'h mut [Line<'b>],
-) -> Option<Outcome<'h, 'b>> {
-    let section = view.get(parts.fields_at..parts.end)?;
-    let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(section, spare) else {
-        return None;
-    };
-    let head = Head {
-        method: view.get(parts.method.0..parts.method.1)?,
-        target: view.get(parts.target.0..parts.target.1)?,
-        has_query: true,
-        version: Version::Http11,
-        head_len: parts.end,
-    };
-    // With no field, the CRLF of the request line stands in for the one before the empty line.
-    let known = classify(section, lines, limits, first)?;
-    Some(judge(&head, lines, known))
-}
-
-#[cold]
-fn name_fault(view: &[u8], limits: &Limits) -> RequestFault {
+fn walk<T>(view: &[u8], limits: &Limits) -> Result<Option<T>, RequestFault> {
     match scan_request(view, &limits.clamped()) {
-        Verdict::Fault(fault) => fault,
-        Verdict::Unfinished | Verdict::Finished(_) => {
-            debug_assert!(false, "the scan accepts what the fast parser refuses");
-            RequestFault::Disagreement
+        Verdict::Fault(fault) => Err(fault),
+        Verdict::Unfinished if view.len() >= limits.head_bytes_max => {
+            Err(RequestFault::HeadTooLarge)
+        }
+        Verdict::Unfinished => Ok(None),
+        Verdict::Finished(_) => {
+            debug_assert!(false, "the scan accepts what the quick parser refuses");
+            Err(RequestFault::Disagreement)
         }
     }
 }
 
+type Outcome<'h, 'b> = Result<Option<Request<'h, 'b>>, RequestFault>;
+
 /// A head whose lines are well-formed.
 struct Head<'b> {
-    method: &'b [u8],
-    target: &'b [u8],
-    /// Whether a `?` may be in the target.
-    has_query: bool,
+    line: RequestLine<'b>,
     version: Version,
     head_len: usize,
 }
@@ -264,13 +180,17 @@ struct Head<'b> {
 /// Decides what the lines mean together.
 #[inline(always)]
 fn judge<'h, 'b>(head: &Head<'b>, lines: &'h [Line<'b>], known: Known<'h>) -> Outcome<'h, 'b> {
-    let method = match head.method {
+    let method = match head.line.method {
         b"GET" => Method::Get,
         other => Method::from_bytes(other).ok_or(RequestFault::BadMethod)?,
     };
-    if head.target.first() == Some(&b'/') && method != Method::Connect {
-        let split = if head.has_query { split_query(head.target) } else { (head.target, None) };
-        let (path, query) = split;
+    let target = head.line.target;
+    if target.first() == Some(&b'/') && method != Method::Connect {
+        let split = head.line.query_at.and_then(|at| target.split_at_checked(at));
+        let (path, query) = match split {
+            Some((path, query)) => (path, query.get(1..)),
+            None => (target, None),
+        };
         return conclude(head, lines, known, method, Target::Origin { path, query }, None);
     }
     judge_other_form(head, lines, known, method)
@@ -283,7 +203,7 @@ fn judge_other_form<'h, 'b>(
     known: Known<'h>,
     method: Method,
 ) -> Outcome<'h, 'b> {
-    let parsed = parse_target(&method, head.target)?;
+    let parsed = parse_target(&method, head.line.target)?;
     conclude(head, lines, known, method, parsed.target, parsed.authority)
 }
 

@@ -6,11 +6,12 @@
 
 use crate::http::{Method, ResponseHead, Version};
 use crate::http1::fault::ResponseFault;
-use crate::http1::framing::{Coding, classify, is_persistent, parse_coding, parse_content_length};
+use crate::http1::framing::{Coding, is_persistent, parse_coding, parse_content_length};
 use crate::http1::known::{Known, Name};
+use crate::http1::quick::{self, Lines};
 use crate::http1::request::copy_fields;
 use crate::http1::scan::{ResponseParts, Verdict, scan_fields, scan_status_line};
-use crate::http1::{FIELDS_MAX, Limits, Line};
+use crate::http1::{Limits, Line};
 
 /// A valid response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,62 +67,19 @@ pub fn parse_response(
         Verdict::Fault(fault) => return Err(fault),
     };
     let section = view.get(parts.fields_at..).unwrap_or_default();
-    let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
-    let read = match read_section(section, &parts, limits, request_method, &mut few) {
-        Read::TooFewSlots => {
-            let mut all = [httparse::EMPTY_HEADER; FIELDS_MAX];
-            read_section(section, &parts, limits, request_method, &mut all)
-        }
-        read => read,
-    };
-    match read {
-        Read::Response(response) => response.map(Some),
-        Read::TooFewSlots | Read::Odd => match scan_fields(section, limits) {
+    let (mut lines, mut first) = (Lines::new_const(), [0; Name::ALL.len()]);
+    let Some((end, known)) = quick::fields(section, limits, &mut lines, &mut first) else {
+        return match scan_fields(section, limits) {
             Verdict::Fault(fault) => Err(ResponseFault::Field(fault)),
             Verdict::Unfinished => unfinished(),
-            Verdict::Finished(_) => Err(ResponseFault::Disagreement),
-        },
-    }
-}
-
-/// What became of a field section.
-enum Read {
-    /// A head, or what is wrong with it.
-    Response(Result<Response, ResponseFault>),
-    /// It has more lines than there are slots.
-    TooFewSlots,
-    /// Unfinished or refused: the scan says which.
-    Odd,
-}
-
-fn read_section<'b>(
-    section: &'b [u8],
-    parts: &ResponseParts,
-    limits: &Limits,
-    request_method: &Method,
-    slots: &mut [Line<'b>],
-) -> Read {
-    let is_short = slots.len() < limits.fields_max;
-    let most = slots.len().min(limits.fields_max);
-    let slots = slots.get_mut(..most).unwrap_or_default();
-    let (end, lines) = match httparse::parse_headers(section, slots) {
-        Ok(httparse::Status::Complete(read)) => read,
-        Err(httparse::Error::TooManyHeaders) if is_short => return Read::TooFewSlots,
-        Ok(httparse::Status::Partial) | Err(_) => return Read::Odd,
+            Verdict::Finished(_) => {
+                debug_assert!(false, "the scan accepts what the quick parser refuses");
+                Err(ResponseFault::Disagreement)
+            }
+        };
     };
-    let mut first = [0; Name::ALL.len()];
-    let text = section.get(..end).unwrap_or_default();
-    match classify(text, lines, limits, &mut first) {
-        Some(known) => {
-            let head_len = parts.fields_at + end;
-            Read::Response(judge(parts, lines, &known, request_method, head_len))
-        }
-        None => Read::Odd,
-    }
+    judge(&parts, &lines, &known, request_method, parts.fields_at + end).map(Some)
 }
-
-/// Slots for nearly every head; the full number costs 4 KiB to initialise.
-const FEW_FIELDS: usize = 32;
 
 fn judge(
     parts: &ResponseParts,

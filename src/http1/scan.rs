@@ -1,7 +1,7 @@
 //! The slow walk over a head that names its first fault.
 //!
-//! `httparse` tells that a head is refused or unfinished, not which rule it broke, and lets some
-//! leniencies pass. This walk takes one byte after the other and stops at the first one that no
+//! `quick` tells that a head is not well-formed or not complete, not which rule it broke. This walk
+//! takes one byte after the other and stops at the first one that no
 //! valid head could have there, so that its answer for a beginning of a head stays its answer for
 //! all of it: verdicts don't depend on how the bytes were split. It runs for refused and unfinished
 //! heads only (and over trailers). About 1 ns a byte.

@@ -343,7 +343,7 @@ fn normal_target<'b>(plan: &Plan, request: &Request<'_, 'b>) -> Result<Normal<'b
 
 /// All lines of a field, joined; borrowed where there is one.
 fn combined<'b>(request: &Request<'_, 'b>, name: &str) -> Option<Cow<'b, [u8]>> {
-    let mut lines = request.fields.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
+    let mut lines = request.fields.iter().filter(|it| it.is(name));
     let first = lines.next()?;
     let mut all = Cow::Borrowed(first.value);
     for line in lines {

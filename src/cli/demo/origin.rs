@@ -19,6 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::http1::{BodyLength, BodyReader, Limits, Name, Slots, parse_request};
+
 /// Starts the API on a free loopback port.
 pub(super) fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -83,8 +85,7 @@ const IDLE: Duration = Duration::from_secs(120);
 const CONNECTIONS_MAX: usize = 128;
 const STACK_BYTES: usize = 256 * 1024;
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
-const BODY_BYTES_MAX: u64 = 1024 * 1024;
-const FIELDS_MAX: usize = 128;
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 struct Request {
     method: String,
@@ -104,67 +105,41 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Request
             return if head.is_empty() { Ok(None) } else { Err(malformed()) };
         }
     }
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut fields);
-    parsed.parse(&head).map_err(|_| malformed())?;
-    let field = |name: &str| {
-        let found = parsed.headers.iter().find(|it| it.name.eq_ignore_ascii_case(name));
-        found.map(|it| String::from_utf8_lossy(it.value).into_owned()).unwrap_or_default()
-    };
-    let target = parsed.path.unwrap_or("/");
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut request = Request {
-        method: parsed.method.unwrap_or_default().to_owned(),
-        path: path.to_owned(),
-        query: query.to_owned(),
-        if_none_match: field("if-none-match"),
-        close: parsed.version == Some(0) || field("connection").eq_ignore_ascii_case("close"),
-        body: Vec::new(),
-    };
-    let (length, coding) = (field("content-length"), field("transfer-encoding"));
-    if coding.eq_ignore_ascii_case("chunked") {
-        request.body = read_chunked(reader)?;
-    } else if !length.is_empty() {
-        let length: u64 = length.parse().map_err(|_| malformed())?;
-        request.body = read_exactly(reader, length)?;
-    }
+    let (mut request, body) = read_head(&head)?;
+    request.body = read_body(reader, body)?;
     Ok(Some(request))
 }
 
-fn read_exactly(reader: &mut BufReader<&TcpStream>, length: u64) -> io::Result<Vec<u8>> {
-    if length > BODY_BYTES_MAX {
-        return Err(malformed());
-    }
-    let mut body = Vec::new();
-    reader.by_ref().take(length).read_to_end(&mut body)?;
-    if u64::try_from(body.len()) == Ok(length) { Ok(body) } else { Err(malformed()) }
+fn read_head(head: &[u8]) -> io::Result<(Request, BodyLength)> {
+    let mut slots = Slots::new();
+    let parsed = parse_request(head, &Limits::default(), &mut slots);
+    let Ok(Some(parsed)) = parsed else { return Err(malformed()) };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let request = Request {
+        method: parsed.method.to_string(),
+        path: text(parsed.target.path().unwrap_or(b"/")),
+        query: text(parsed.target.query().unwrap_or_default()),
+        if_none_match: text(parsed.value(Name::IfNoneMatch).unwrap_or_default()),
+        close: !parsed.persistent,
+        body: Vec::new(),
+    };
+    Ok((request, parsed.body))
 }
 
-fn read_chunked(reader: &mut BufReader<&TcpStream>) -> io::Result<Vec<u8>> {
+fn read_body(reader: &mut BufReader<&TcpStream>, length: BodyLength) -> io::Result<Vec<u8>> {
+    let mut decoder = BodyReader::for_request(length, &Limits::default());
     let mut body = Vec::new();
-    loop {
-        let line = read_line(reader)?;
-        let digits = line.split(';').next().unwrap_or_default().trim();
-        let size = u64::from_str_radix(digits, 16).map_err(|_| malformed())?;
-        if size == 0 {
-            while !read_line(reader)?.is_empty() {}
-            return Ok(body);
-        }
-        let left = BODY_BYTES_MAX.saturating_sub(u64::try_from(body.len()).unwrap_or(u64::MAX));
-        if size > left {
+    while !decoder.is_done() {
+        let bytes = reader.fill_buf()?;
+        let step = decoder.on_bytes(bytes).map_err(|_| malformed())?;
+        let data = bytes.get(step.data).unwrap_or_default();
+        if bytes.is_empty() || body.len() + data.len() > BODY_BYTES_MAX {
             return Err(malformed());
         }
-        body.extend(read_exactly(reader, size)?);
-        read_line(reader)?;
+        body.extend_from_slice(data);
+        reader.consume(step.consumed);
     }
-}
-
-fn read_line(reader: &mut BufReader<&TcpStream>) -> io::Result<String> {
-    let mut line = String::new();
-    if reader.by_ref().take(HEAD_BYTES_MAX).read_line(&mut line)? == 0 {
-        return Err(malformed());
-    }
-    Ok(line.trim_end().to_owned())
+    Ok(body)
 }
 
 fn malformed() -> io::Error {
@@ -350,7 +325,7 @@ mod tests {
     #[test]
     fn bodies_are_read_in_both_framings_on_one_connection() {
         let address = start().unwrap();
-        let post = "POST /v1/echo HTTP/1.1\r\n";
+        let post = "POST /v1/echo HTTP/1.1\r\nHost: x\r\n";
         let request = format!(
             "{post}Content-Length: 5\r\n\r\nfirst{post}Transfer-Encoding: chunked\r\n\r\n\
              3\r\nsec\r\n3;x=y\r\nond\r\n0\r\nTrailer: x\r\n\r\n\

@@ -105,16 +105,16 @@ impl Connection {
         if self.buffer.is_empty() || !(at_end || worth_parsing(&self.buffer, self.seen)) {
             return false;
         }
-        let mut slots = Slots::new();
-        match parse_request(&self.buffer, &limits, &mut slots) {
+        let parsed = parse_request(&self.buffer, &limits, &mut Slots::new())
+            .map(|request| request.map(|it| (it.head_len, it.persistent, it.body)));
+        match parsed {
             Err(fault) => self.close(Event::Refused(fault.as_str())),
             Ok(None) => {
                 self.seen = self.buffer.len();
                 return false;
             }
-            Ok(Some(request)) => {
-                let (head_len, persistent) = (request.head_len, request.persistent);
-                self.body = Some((BodyReader::for_request(request.body, &limits), persistent));
+            Ok(Some((head_len, persistent, body))) => {
+                self.body = Some((BodyReader::for_request(body, &limits), persistent));
                 self.events.push(Event::Head(self.buffer[..head_len].to_vec()));
                 self.buffer.drain(..head_len);
             }

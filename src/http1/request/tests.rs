@@ -1,7 +1,7 @@
 use super::refused::{FRAMING, HEADS, field};
 use super::*;
-use crate::http1::Scheme;
 use crate::http1::fault::FieldFault;
+use crate::http1::{FIELDS_MAX, Scheme};
 
 fn parse(head: &[u8]) -> Result<Option<usize>, RequestFault> {
     let mut slots = Slots::new();
