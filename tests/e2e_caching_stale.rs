@@ -175,7 +175,7 @@ fn max_stale_takes_what_is_stale_enough() {
         let say = format!("Cache-Control: {stored};;ETag: \"a\"");
         proxy.ask("GET", &target, &[("Say", &say)]);
         let response = proxy.ask("GET", &target, &[("Say", &say), ("Cache-Control", wanted)]);
-        assert_eq!(response.cache(), verdict, "{stored} / {wanted}");
+        assert_eq!(response.cache(), verdict, "{stored} / {wanted}: {response:?}");
     }
 }
 

@@ -89,6 +89,9 @@ fn compare(proxy: &Proxy, origin: &Origin, asked: Ask<'_>, action: &str) {
         other => other,
     };
     assert_eq!(happened, outside, "{asked:?}: {said} {response:?}");
+    if action == "serve_stale_and_refresh" {
+        eventually("it is refreshed", || origin.count() > before);
+    }
     // It begins alike: name, hit or fwd; the rest is known afterwards only.
     if let Some(start) = said["cache_status"].as_str() {
         let actual = response.fields.all("Cache-Status").last().unwrap().to_owned();
