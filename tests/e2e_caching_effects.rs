@@ -1,5 +1,5 @@
 //! What one exchange means for others: updates, invalidation, fields for one client, refreshes in
-//! the background, bodies in the key, overrides of routes, explanations.
+//! the background, bodies in the key.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 
@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::client::request;
 use support::{Origin, Proxy, Response, Setup, answer, eventually};
 
@@ -98,19 +98,60 @@ fn head_of_the_same_representation_renews_it_and_of_another_one_removes_it() {
     }
 }
 
-/// RFC 9110 section 9.3.3.
+/// RFC 9110 section 9.3.3: in each form that Content-Location can name the target in, with an
+/// explicit lifetime.
 #[test]
 fn post_that_says_what_its_target_now_is_fills_get() {
-    for (location, verdict) in [("/x", "HIT"), ("/y", "MISS")] {
+    let rows = [
+        ("/x", "max-age=60", "HIT"),
+        ("x", "max-age=60", "HIT"),
+        ("", "s-maxage=60", "HIT"),
+        ("http://ORIGIN/x", "max-age=60", "HIT"),
+        ("//ORIGIN/x", "max-age=60", "HIT"),
+        ("/y", "max-age=60", "MISS"),
+        ("/x?a=1", "max-age=60", "MISS"),
+        ("http://elsewhere.example/x", "max-age=60", "MISS"),
+        ("/x", "public", "MISS"),
+        ("/x", "max-age=60, no-store", "MISS"),
+    ];
+    for (location, cache_control, verdict) in rows {
         let origin = Origin::respond(move |asked| match asked.method.as_str() {
-            "POST" => answer(200, &[MINUTE, ("Content-Location", location)], "made"),
+            "POST" => {
+                let location = location.replace("ORIGIN", asked.field("Host").unwrap());
+                let fields = [("Cache-Control", cache_control), ("Content-Location", &location)];
+                answer(200, &fields, "made")
+            }
             _ => answer(200, &[MINUTE], "got"),
         });
         let proxy = Setup::over(&origin).start();
         let made = send(&proxy, "POST", "/api/x", "application/json", "{}");
         assert_cached(&made, "BYPASS", "made");
-        assert_eq!(proxy.get("/api/x").cache(), verdict, "{location}");
+        let got = proxy.get("/api/x");
+        assert_eq!(got.cache(), verdict, "{location} {cache_control}");
+        assert_eq!(got.text(), if verdict == "HIT" { "made" } else { "got" });
     }
+}
+
+/// Purges of other keys don't keep it from being stored.
+#[test]
+fn posts_fill_get_while_others_invalidate() {
+    let origin = Origin::respond(|asked| match asked.method.as_str() {
+        "POST" => answer(200, &[MINUTE, ("Content-Location", &asked.target)], "made"),
+        _ => answer(200, &[MINUTE], "got"),
+    });
+    let proxy = Setup::over(&origin).start();
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let target = format!("/api/{writer}/{number}");
+                    send(proxy, "POST", &target, "application/json", "{}");
+                    assert_cached(&proxy.get(&target), "HIT", "made");
+                }
+            });
+        }
+    });
 }
 
 /// RFC 9111 section 4.4: the target, Location and Content-Location of the same origin, on every
@@ -220,104 +261,4 @@ fn bodies_are_part_of_the_key_in_canonical_form() {
         }
         assert_eq!(proxy.get("/api/x").cache(), "MISS", "{method} and GET share no answer");
     }
-}
-
-#[test]
-fn routes_override_the_policy() {
-    let origin = Origin::respond(|asked| {
-        let lifetime = if asked.target.starts_with("/silent") { "public" } else { "max-age=0" };
-        answer(200, &[("Cache-Control", lifetime)], asked.target.clone())
-    });
-    let url = origin.url();
-    let routes = json!([
-        { "prefix": "/forced", "entry_point": url, "force_ttl": 60 },
-        { "prefix": "/silent/brief", "entry_point": url, "ttl": 0 },
-        { "prefix": "/forced/search", "entry_point": url, "force_ttl": 60, "methods": ["POST"] },
-        { "prefix": "/forced/one", "entry_point": url, "force_ttl": 60, "ignore_query": true },
-    ]);
-    let setup = Setup::over(&origin).with("routes", routes).with("cache.stale_if_error", 0);
-    let proxy = setup.start();
-    for (target, kept) in [
-        ("/api/forced/x", true),
-        ("/api/other", false),
-        ("/api/silent/x", true),
-        ("/api/silent/brief/x", false),
-        ("/api/forced/search/x", false),
-    ] {
-        proxy.get(target);
-        assert_eq!(proxy.get(target).cache() == "HIT", kept, "{target}");
-    }
-    proxy.get("/api/forced/one?a=1");
-    assert_eq!(proxy.get("/api/forced/one?a=2").cache(), "HIT");
-    proxy.get("/api/forced/x?a=1");
-    assert_eq!(proxy.get("/api/forced/x?a=2").cache(), "MISS");
-    for verdict in ["MISS", "HIT"] {
-        let found = send(&proxy, "POST", "/api/forced/search/x", "application/json", "{}");
-        assert_eq!(found.cache(), verdict);
-    }
-    // What is keyed without its query is invalidated whatever the query.
-    send(&proxy, "PUT", "/api/forced/one?b=3", "application/json", "{}");
-    assert_eq!(proxy.get("/api/forced/one?a=1").cache(), "MISS");
-}
-
-fn explained(proxy: &Proxy, query: &str) -> Value {
-    let response = proxy.get(&format!("/cache/explain?{query}"));
-    assert_eq!(response.status, 200, "{response:?}");
-    response.json()
-}
-
-#[test]
-fn explanation_is_what_then_happens_and_asks_no_origin() {
-    let origin = counting(&[MINUTE, ("Vary", "Shape"), ("ETag", "\"a\"")]);
-    let proxy = Setup::over(&origin).start();
-    let rows = [
-        ("method=GET&path=/v1/x", "fetch", None),
-        ("method=PUT&path=/v1/x", "pass", Some("method_not_cached")),
-        ("path=/v1/x&header=cache-control:no-store", "pass", Some("request_no_store")),
-        ("path=/v1/x&header=Cache-Control:only-if-cached", "refuse", Some("only_if_cached")),
-        ("method=HEAD&path=/v1/x", "fetch_alone", None),
-    ];
-    for (query, action, reason) in rows {
-        let said = explained(&proxy, query);
-        assert_eq!((&said["action"], &said["reason"]), (&json!(action), &json!(reason)), "{query}");
-        assert_eq!(said["stored"], Value::Null);
-    }
-    assert_eq!(origin.count(), 0);
-
-    proxy.ask("GET", "/api/v1/x?a=1", &[("Shape", "round")]);
-    let said = explained(&proxy, "path=/api/v1/x%3Fa=1&header=Shape:%20round");
-    assert_eq!(said["action"], "serve", "{said}");
-    assert_eq!((&said["stored"]["l1"], &said["stored"]["lifetime"]), (&json!(true), &json!(60)));
-    assert_eq!(said["stored"]["lifetime_source"], "max_age");
-    assert!(said["key"].as_str().unwrap().starts_with("GET 0 /v1/x?a=1"), "{said}");
-    assert_eq!(said["vary"], json!(["shape"]));
-    eventually("the second tier has it", || {
-        let said = explained(&proxy, "path=/v1/x%3Fa=1&header=Shape:round");
-        said["stored"]["l2"] == true
-    });
-
-    let other = explained(&proxy, "path=/v1/x%3Fa=1&header=Shape:square");
-    assert_eq!(
-        (&other["action"], &other["cache_status"]),
-        (&json!("fetch"), &json!("apiproxyd; fwd=vary-miss"))
-    );
-    let old = "path=/v1/x%3Fa=1&header=Shape:round&header=Cache-Control:max-age=0";
-    let old = explained(&proxy, old);
-    assert_eq!((&old["action"], &old["reason"]), (&json!("validate"), &json!("request_max_age")));
-    assert_eq!(origin.count(), 1);
-}
-
-#[test]
-fn explanation_of_nothing_is_refused() {
-    let origin = counting(&[MINUTE]);
-    let proxy = Setup::over(&origin).with("whitelisted_endpoints", json!(["/v1/*"])).start();
-    for query in ["", "?method=GET", "?path=", "?path=/v1/x&header=a", "?path=/%25zz", "?what=1"] {
-        let response = proxy.get(&format!("/cache/explain{query}"));
-        assert_eq!((response.status, response.problem().as_str()), (400, "bad_request"), "{query}");
-    }
-    let said = explained(&proxy, "path=/v2/x");
-    assert_eq!(
-        (&said["action"], &said["reason"]),
-        (&json!("refuse"), &json!("endpoint_not_allowed"))
-    );
 }

@@ -13,19 +13,7 @@ use support::{Origin, Proxy, Response, Setup, answer};
 type Wanted<'a> = (&'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
-/// An origin that says with its answer's fields what a request's `Say` field holds, `;;` between
-/// them, and whose body counts its requests. `Say-Status` sets the status.
-fn obedient() -> Origin {
-    let turn = std::sync::atomic::AtomicUsize::new(0);
-    Origin::respond(move |asked| {
-        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let said = asked.field("Say").unwrap_or_default().to_owned();
-        let fields: Vec<(&str, &str)> =
-            said.split(";;").filter_map(|it| it.split_once(": ")).collect();
-        let status = asked.field("Say-Status").map_or(200, |it| it.parse().unwrap());
-        answer(status, &fields, format!("answer {turn}"))
-    })
-}
+const MINUTE: (&str, &str) = ("Cache-Control", "max-age=60");
 
 fn date(offset_secs: i64) -> String {
     let span = Duration::from_secs(offset_secs.unsigned_abs());
@@ -95,7 +83,7 @@ fn what_the_origin_says_decides_whether_its_answer_is_used_again() {
         ("RFC 9111 4.2.2", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT".into(), true),
         ("RFC 9111 4.2.2 nothing said", String::new(), false),
     ];
-    let origin = obedient();
+    let origin = Origin::obedient();
     let proxy = proxy_over(&origin);
     for (number, (section, say, kept)) in rows.iter().enumerate() {
         let (first, second) = twice(&proxy, number, say, &[]);
@@ -114,13 +102,13 @@ fn what_the_request_says_decides_whether_it_takes_what_is_stored() {
     let (older, newer) = (date(-7200), date(7200));
     let rows: Vec<Wanted<'_>> = vec![
         ("RFC 9111 5.2.1.1", vec![(CC, "max-age=30")], 200, "HIT"),
-        ("RFC 9111 5.2.1.1", vec![(CC, "max-age=5")], 200, "MISS"),
+        ("RFC 9111 5.2.1.1", vec![(CC, "max-age=5")], 200, "REVALIDATED"),
         ("RFC 9111 5.2.1.3", vec![(CC, "min-fresh=30")], 200, "HIT"),
-        ("RFC 9111 5.2.1.3", vec![(CC, "min-fresh=55")], 200, "MISS"),
-        ("RFC 9111 5.2.1.4", vec![(CC, "no-cache")], 200, "MISS"),
+        ("RFC 9111 5.2.1.3", vec![(CC, "min-fresh=55")], 200, "REVALIDATED"),
+        ("RFC 9111 5.2.1.4", vec![(CC, "no-cache")], 200, "REVALIDATED"),
         ("RFC 9111 5.2.1.5", vec![(CC, "no-store")], 200, "BYPASS"),
         ("RFC 9111 5.2.1.7", vec![(CC, "only-if-cached")], 200, "HIT"),
-        ("RFC 9111 5.4", vec![("Pragma", "no-cache")], 200, "MISS"),
+        ("RFC 9111 5.4", vec![("Pragma", "no-cache")], 200, "REVALIDATED"),
         ("RFC 9111 5.4", vec![("Pragma", "no-cache"), (CC, "max-age=30")], 200, "HIT"),
         ("RFC 9110 13.1.2", vec![("If-None-Match", "\"b\", W/\"a\"")], 304, "HIT"),
         ("RFC 9110 13.1.2", vec![("If-None-Match", "*")], 304, "HIT"),
@@ -140,7 +128,7 @@ fn what_the_request_says_decides_whether_it_takes_what_is_stored() {
         ("RFC 9110 13.1.5", vec![("Range", "bytes=0-1"), ("If-Range", "\"b\"")], 200, "HIT"),
         ("RFC 9110 14.2 unit", vec![("Range", "lines=0-1")], 200, "HIT"),
     ];
-    let origin = obedient();
+    let origin = Origin::obedient();
     let proxy = proxy_over(&origin);
     for (number, (section, fields, status, verdict)) in rows.iter().enumerate() {
         let (_, second) = twice(&proxy, number, STORED, fields);
@@ -153,6 +141,30 @@ fn what_the_request_says_decides_whether_it_takes_what_is_stored() {
             assert!(second.body.is_empty());
         }
     }
+}
+
+/// RFC 9111 section 5.2.1.7: whatever else keeps a request from the store, it does not reach the
+/// origin either.
+#[test]
+fn only_if_cached_never_reaches_the_origin() {
+    let only = ("Cache-Control", "only-if-cached");
+    let rows: [(&str, Lines<'_>); 7] = [
+        ("GET", &[only]),
+        ("HEAD", &[only]),
+        ("GET", &[("Cache-Control", "only-if-cached, no-store")]),
+        ("GET", &[only, ("If-Match", "\"a\"")]),
+        ("GET", &[only, ("Range", "bytes=0-1")]),
+        ("GET", &[only, ("Authorization", "Bearer x")]),
+        ("POST", &[only, ("Content-Type", "application/json")]),
+    ];
+    let origin = Origin::obedient();
+    let proxy = proxy_over(&origin);
+    for (method, fields) in rows {
+        let refused = proxy.ask(method, "/api/x", fields);
+        assert_eq!(refused.status, 504, "{method} {fields:?}");
+        assert_eq!(refused.field("Cache-Status"), Some("apiproxyd; detail=only_if_cached"));
+    }
+    assert_eq!(origin.count(), 0);
 }
 
 /// RFC 9110 section 14: parts of a stored whole are the right bytes.
@@ -183,6 +195,71 @@ fn ranges_are_cut_from_the_stored_whole() {
     assert_eq!(origin.count(), 1);
 }
 
+/// A range is of the form that is stored, so that its strong validator can be named with the next
+/// one, also where the client would take the whole compressed.
+#[test]
+fn ranges_are_of_the_stored_form() {
+    let text = "a body that compresses well ".repeat(200);
+    let fields = [MINUTE, ("Content-Type", "text/plain"), ("ETag", "\"a\"")];
+    let origin = Origin::fixed(answer(200, &fields, &text));
+    let proxy = Setup::over(&origin).start();
+    let gzip = ("Accept-Encoding", "gzip");
+    for _ in 0..2 {
+        let whole = proxy.ask("GET", "/api/x", &[gzip]);
+        assert_eq!(whole.field("Content-Encoding"), Some("gzip"));
+        let part = proxy.ask("GET", "/api/x", &[gzip, ("Range", "bytes=2-5")]);
+        assert_eq!((part.status, part.text()), (206, "body"));
+        assert_eq!((part.field("Content-Encoding"), part.field("ETag")), (None, Some("\"a\"")));
+        let next = [gzip, ("Range", "bytes=7-10"), ("If-Range", "\"a\"")];
+        assert_eq!(proxy.ask("GET", "/api/x", &next).text(), "that");
+    }
+}
+
+/// RFC 9110 sections 14.2 and 17.15: what may be ignored is where it looks like abuse.
+#[test]
+fn ranges_of_every_kind_are_answered_from_the_store() {
+    let origin = Origin::fixed(answer(200, &[MINUTE, ("ETag", "\"a\"")], "0123456789"));
+    let proxy = Setup::over(&origin).start();
+    proxy.get("/api/x");
+    let many =
+        format!("bytes={}", (0..17).map(|it| format!("{it}-{it}")).collect::<Vec<_>>().join(","));
+    let rows = [
+        ("bytes=0-0", 206, "0"),
+        ("bytes=9-9", 206, "9"),
+        ("bytes=0-", 206, "0123456789"),
+        ("bytes=-10", 206, "0123456789"),
+        ("bytes=-99", 206, "0123456789"),
+        ("bytes=0-99999999999999999999", 206, "0123456789"),
+        ("BYTES=0-1", 206, "01"),
+        ("bytes=0-1, ", 206, "01"),
+        ("bytes=0-3,2-5", 206, "012345"),
+        ("bytes=0-1,2-3", 206, "0123"),
+        ("bytes=10-", 416, ""),
+        ("bytes=99999999999999999999-", 416, ""),
+        ("bytes=-0", 416, ""),
+        ("bytes=2-1", 200, "0123456789"),
+        ("bytes=a-b", 200, "0123456789"),
+        ("bytes=", 200, "0123456789"),
+        ("bytes", 200, "0123456789"),
+        ("lines=0-1", 200, "0123456789"),
+        ("bytes=0-1;2-3", 200, "0123456789"),
+        ("bytes=0-5,1-5,2-5,3-5", 200, "0123456789"),
+        (many.as_str(), 200, "0123456789"),
+    ];
+    for (range, status, body) in rows {
+        let response = proxy.ask("GET", "/api/x", &[("Range", range)]);
+        assert_eq!((response.status, response.text()), (status, body), "{range}");
+        let named = response.field("Content-Range");
+        assert_eq!(named.is_some(), status != 200, "{range}: {named:?}");
+        if status == 416 {
+            assert_eq!(named, Some("bytes */10"));
+        }
+    }
+    let twice = [("Range", "bytes=0-1"), ("Range", "bytes=2-3")];
+    assert_eq!(proxy.ask("GET", "/api/x", &twice).status, 200, "two lines");
+    assert_eq!(origin.count(), 1);
+}
+
 /// A part of what is large is asked for as a part; the whole is not fetched for it.
 #[test]
 fn range_of_a_large_answer_goes_to_the_origin() {
@@ -204,7 +281,7 @@ fn range_of_a_large_answer_goes_to_the_origin() {
 /// RFC 9111 section 4.1.
 #[test]
 fn variants_are_chosen_by_the_normalised_fields_that_vary_names() {
-    let origin = obedient();
+    let origin = Origin::obedient();
     let proxy = proxy_over(&origin);
     let say = ("Say", "Cache-Control: max-age=60;;Vary: Accept-Language, Shape");
     let ask = |fields: Lines<'_>| {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use crate::admin::reply::Answered;
+use crate::cache::Kind;
 use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead};
 use crate::proxy::error::Refusal;
@@ -121,6 +122,10 @@ fn stored(found: &Found) -> Value {
         "l2": found.second_tier,
         "status": found.entry.status(),
         "body_bytes": found.entry.body().len(),
+        "content_range": match found.entry.kind() {
+            Kind::Part(part) => Some(part.content_range()),
+            Kind::Content | Kind::VaryIndex(_) => None,
+        },
         "age": facts.age(now).as_secs(),
         "lifetime": facts.lifetime.as_secs(),
         "lifetime_source": facts.lifetime_source.as_str(),

@@ -9,6 +9,9 @@
 //! lists of fields to look at, and the generation that its variants' keys carry (RFC 9111 section
 //! 4.1). Dropping the index makes every variant unreachable.
 //!
+//! A 206 is kept as a [`Part`]: its status is 206, its body the bytes that the part names, its
+//! fields have no Content-Range. Whatever answers from an entry must match on its [`Kind`].
+//!
 //! Cost: [`OVERHEAD_BYTES`] beside key, head and body, checked below. An entry charges the
 //! process's [`Ledger`] from when it is made until its last holder drops it.
 
@@ -25,11 +28,12 @@ use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
 pub use crate::cache::packed::Marks;
 use crate::cache::packed::Packed;
+use crate::cache::part::Part;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
 use crate::http::media::MediaType;
 
-/// One stored response, or the index of a resource's variants.
+/// One stored response, whole or in part, or the index of a resource's variants.
 pub struct Entry {
     key: Key,
     /// Exactly as much memory as text.
@@ -37,8 +41,8 @@ pub struct Entry {
     body: Bytes,
     /// With the marks.
     facts: Packed,
-    /// Two rare things that never meet share one word: a vary index has it set from the start, a
-    /// response sets it at most once.
+    /// Three rare things that never meet share one word: a vary index and a part have it set from
+    /// the start, a response sets it at most once.
     extra: OnceBox<Extra>,
     /// Charged with `size_bytes` at every moment of this entry's life.
     ledger: Arc<Ledger>,
@@ -65,8 +69,10 @@ pub struct VaryIndex {
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// A response.
+    /// A whole response.
     Content,
+    /// Some bytes of a response, which can't stand for the whole (RFC 9111 section 3.3).
+    Part(Part),
     /// The index of a resource's variants; head and body are empty.
     VaryIndex(&'a VaryIndex),
 }
@@ -84,6 +90,7 @@ pub enum OtherCoding<'a> {
 
 enum Extra {
     Encoded(Box<Encoded>),
+    Part(Part),
     VaryIndex(Box<VaryIndex>),
     /// Another coding was found not to pay.
     Useless,
@@ -95,10 +102,35 @@ impl Entry {
     ///
     /// `body` should own its memory alone: a slice of a larger buffer holds all of that buffer,
     /// while the ledger counts the slice. Copies the head; the body is taken as it is.
+    ///
+    /// # Panics
+    /// For a 206, which is a [`Entry::part`].
     #[must_use]
     pub fn new(key: Key, facts: Facts, fields: &Fields, body: Bytes, ledger: &Arc<Ledger>) -> Self {
         debug_assert!(content_length_agrees(fields, &body), "{fields:?} with {} bytes", body.len());
+        // Else a part would be given out as the whole.
+        assert_ne!(facts.status, 206);
         Self::open(key, facts, exact(fields), body, OnceBox::new(), ledger)
+    }
+
+    /// A part of a response: `body` is the bytes that `part` names, `facts` have the status 206.
+    ///
+    /// # Panics
+    /// When they are not.
+    #[must_use]
+    pub fn part(
+        key: Key,
+        facts: Facts,
+        fields: &Fields,
+        body: Bytes,
+        part: Part,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
+        // Else a client would get other bytes than those it asked for.
+        assert!(part.span.len() == body.len() as u64 && facts.status == 206);
+        debug_assert!(content_length_agrees(fields, &body) && !fields.contains("Content-Range"));
+        let extra = OnceBox::with_value(Box::new(Extra::Part(part)));
+        Self::open(key, facts, exact(fields), body, extra, ledger)
     }
 
     /// The index of the variants under a primary key. `facts` are those of the newest variant.
@@ -107,6 +139,18 @@ impl Entry {
         debug_assert!(!index.specs.is_empty());
         let extra = OnceBox::with_value(Box::new(Extra::VaryIndex(Box::new(index))));
         Self::open(key, facts, Fields::new(), Bytes::new(), extra, ledger)
+    }
+
+    /// The same response, or index, with another head under `key`: what an update makes of it.
+    #[must_use]
+    pub fn renewed(&self, key: Key, facts: Facts, fields: &Fields) -> Self {
+        match self.kind() {
+            Kind::Content => Self::new(key, facts, fields, self.body.clone(), &self.ledger),
+            Kind::Part(part) => {
+                Self::part(key, facts, fields, self.body.clone(), part, &self.ledger)
+            }
+            Kind::VaryIndex(index) => Self::vary_index(key, facts, index.clone(), &self.ledger),
+        }
     }
 
     fn open(
@@ -194,11 +238,12 @@ impl Entry {
         &self.body
     }
 
-    /// Response or index.
+    /// Response, part or index.
     #[must_use]
     pub fn kind(&self) -> Kind<'_> {
         match self.extra.get() {
             Some(Extra::VaryIndex(index)) => Kind::VaryIndex(index),
+            Some(Extra::Part(part)) => Kind::Part(*part),
             Some(Extra::Encoded(_) | Extra::Useless) | None => Kind::Content,
         }
     }
@@ -209,7 +254,7 @@ impl Entry {
         match self.extra.get() {
             None => OtherCoding::NotMade,
             Some(Extra::Encoded(encoded)) => OtherCoding::Made(encoded),
-            Some(Extra::VaryIndex(_) | Extra::Useless) => OtherCoding::Useless,
+            Some(Extra::Part(_) | Extra::VaryIndex(_) | Extra::Useless) => OtherCoding::Useless,
         }
     }
 
@@ -244,7 +289,7 @@ impl Entry {
                 let names = specs.map(|spec| size_of::<VarySpec>() + spec.as_str().len());
                 size_of::<VaryIndex>() + names.sum::<usize>()
             }
-            Extra::Useless => 0,
+            Extra::Part(_) | Extra::Useless => 0,
         };
         (size_of::<Extra>() + content) as u64
     }
@@ -331,123 +376,4 @@ const _: () = assert!(size_of::<Entry>() == 144);
 const _: () = assert!(OVERHEAD_BYTES <= 250, "an entry costs at most 250 bytes");
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Seed;
-    use crate::cache::packed::tests::plain_facts;
-
-    fn key() -> Key {
-        Key::new(b"key", &Seed::fixed(1))
-    }
-
-    fn head(length: usize) -> Fields {
-        let mut fields = Fields::with_capacity(4_096);
-        fields.push("Content-Length", length.to_string());
-        fields
-    }
-
-    fn content(ledger: &Arc<Ledger>) -> Entry {
-        Entry::new(key(), plain_facts(), &head(5), Bytes::from_static(b"hello"), ledger)
-    }
-
-    #[test]
-    fn the_ledger_is_charged_until_the_last_holder_lets_go() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        let first = Arc::new(content(&ledger));
-        let size = first.size_bytes();
-        assert_eq!(size, (OVERHEAD_BYTES + 3 + "Content-Length: 5\r\n".len() + 5) as u64);
-        let second = Arc::clone(&first);
-        drop(first);
-        assert_eq!((ledger.bytes(), ledger.entries()), (size, 1));
-        drop(second);
-        assert_eq!((ledger.bytes(), ledger.entries()), (0, 0));
-    }
-
-    #[test]
-    fn the_other_coding_is_kept_once_and_charged() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        let entry = content(&ledger);
-        let plain = entry.size_bytes();
-        assert_eq!(entry.other_coding(), OtherCoding::NotMade);
-        let encoded = Encoded { fields: head(4), body: Bytes::from_static(b"gzip") };
-        assert_eq!(entry.keep_other_coding(Some(encoded.clone())), OtherCoding::Made(&encoded));
-        assert!(entry.size_bytes() > plain + 4);
-        assert_eq!(ledger.bytes(), entry.size_bytes());
-        assert_eq!(entry.keep_other_coding(None), OtherCoding::Made(&encoded));
-        assert_eq!((entry.kind(), ledger.bytes()), (Kind::Content, entry.size_bytes()));
-        drop(entry);
-        assert_eq!(ledger.bytes(), 0);
-    }
-
-    #[test]
-    fn a_useless_coding_is_remembered() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        let entry = content(&ledger);
-        assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
-        assert_eq!(entry.other_coding(), OtherCoding::Useless);
-        assert_eq!(ledger.bytes(), entry.size_bytes());
-    }
-
-    #[test]
-    fn only_a_body_of_fitting_length_is_worth_to_compress() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        let mut fields = head(5);
-        fields.push("Content-Type", "application/json");
-        for (lengths, expected) in [(0..=9, true), (5..=5, true), (6..=9, false), (0..=4, false)] {
-            let body = Bytes::from_static(b"hello");
-            let entry = Entry::new(key(), plain_facts(), &fields, body, &ledger);
-            let marks = entry.compressed_within(lengths.clone()).marks();
-            assert_eq!(marks.compressible, expected, "{lengths:?}");
-        }
-    }
-
-    #[test]
-    fn a_vary_index_is_no_response_and_takes_no_coding() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        let specs = [VarySpec::parse("accept-language").unwrap()].into();
-        let index = VaryIndex { generation: 7, specs };
-        let entry = Entry::vary_index(key(), plain_facts(), index.clone(), &ledger);
-        assert_eq!(entry.kind(), Kind::VaryIndex(&index));
-        assert_eq!(entry.keep_other_coding(None), OtherCoding::Useless);
-        assert_eq!(entry.kind(), Kind::VaryIndex(&index));
-        assert_eq!(ledger.bytes(), entry.size_bytes());
-    }
-
-    #[test]
-    fn what_is_sent_in_two_codings_says_so_once_and_pays_for_it() {
-        let ledger = Arc::new(Ledger::new(1 << 20));
-        for (vary, expected) in [
-            (&[][..], &["Accept-Encoding"][..]),
-            (&["Accept-Language"], &["Accept-Language", "Accept-Encoding"]),
-            (&["Accept-Language, accept-encoding"], &["Accept-Language, accept-encoding"]),
-            (&["*"], &["*"]),
-        ] {
-            let mut fields = head(5);
-            vary.iter().for_each(|it| fields.push("Vary", *it));
-            let body = Bytes::from_static(b"hello");
-            let entry = Entry::new(key(), plain_facts(), &fields, body, &ledger);
-            let entry = entry.varying_on_coding();
-            let lines: Vec<_> = entry.fields().all("Vary").collect();
-            assert_eq!(lines, expected.iter().map(|it| it.as_bytes()).collect::<Vec<_>>());
-            assert_eq!(ledger.bytes(), entry.size_bytes());
-            drop(entry);
-            assert_eq!(ledger.bytes(), 0);
-        }
-    }
-
-    #[test]
-    fn a_false_content_length_is_noticed() {
-        assert!(content_length_agrees(&Fields::new(), b"abc"));
-        assert!(content_length_agrees(&head(3), b"abc"));
-        assert!(!content_length_agrees(&head(4), b"abc"));
-        let mut odd = head(3);
-        odd.push("content-length", "x");
-        assert!(!content_length_agrees(&odd, b"abc"));
-    }
-
-    #[test]
-    fn entries_cross_threads() {
-        fn crosses<T: Send + Sync>() {}
-        crosses::<Entry>();
-    }
-}
+mod tests;

@@ -148,6 +148,13 @@ impl Facts {
         !self.no_cache && self.lifetime > self.initial_age
     }
 
+    /// Whether this response is to be preferred to another one that matches the request as well
+    /// (RFC 9111 section 4): by Date, and by arrival where that is the same.
+    #[must_use]
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.date, self.response_time) > (other.date, other.response_time)
+    }
+
     /// How long past its lifetime the response is; zero while fresh.
     #[must_use]
     pub fn staleness(&self, now: Wall) -> Duration {
@@ -240,6 +247,18 @@ mod tests {
         }
         assert_eq!(facts.fresh_until(), Wall::from_secs(1_055));
         assert_eq!(facts.ttl(Wall::from_millis(1_055_001)), -1);
+    }
+
+    /// RFC 9111 section 4.
+    #[test]
+    fn the_later_date_is_newer_and_of_equal_ones_the_later_arrival() {
+        let of = |date, response_time| Facts {
+            date: Wall::from_secs(date),
+            response_time: Wall::from_secs(response_time),
+            ..facts()
+        };
+        assert!(of(9, 20).is_newer_than(&of(8, 30)) && !of(8, 30).is_newer_than(&of(9, 20)));
+        assert!(of(9, 21).is_newer_than(&of(9, 20)) && !of(9, 20).is_newer_than(&of(9, 20)));
     }
 
     #[test]

@@ -453,4 +453,6 @@ pub const DEPTH_MAX: usize = 128;
 const _: () = assert!(JSON_BYTES_MAX < u32::MAX as usize);
 
 #[cfg(test)]
+mod million;
+#[cfg(test)]
 mod tests;

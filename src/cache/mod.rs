@@ -10,6 +10,7 @@
 //! | stored response found | `reuse` | may it answer | fresh, stale, validate, refuse |
 //! | to the origin | `validate` | with which validators | If-None-Match, If-Modified-Since |
 //! | 200 back | `storable` | may it be stored, without which fields | facts, or why not |
+//! | 206 back | `part` | which bytes, and what they make whole | a part, a longer one, a 200 |
 //! | 304 or HEAD back | `update` | which fields change | new fields and facts |
 //! | unsafe method answered | `invalidate` | what is out of date now | targets |
 //! | failure back | `reuse` | may the stale one stand in | why, or why not |
@@ -30,6 +31,7 @@ pub mod json;
 pub mod key;
 pub mod ledger;
 mod packed;
+pub mod part;
 pub mod reason;
 pub mod record;
 pub mod request;
@@ -54,6 +56,7 @@ pub use facts::{Exchange, Facts, LifetimeSource};
 pub use invalidate::{Reference, Target, fills_get, invalidates, invalidation_targets};
 pub use key::{Key, KeyWriter};
 pub use ledger::{Arriving, Ledger};
+pub use part::Part;
 pub use reason::Reason;
 pub use request::RequestFacts;
 pub use reuse::{Reuse, is_error, reuse, stale_on_error};
@@ -62,5 +65,5 @@ pub use shard::{Cursor, Shard};
 pub use status::{CacheStatus, Forward, Outcome};
 pub use storable::{own_fields, storable, stored_fields};
 pub use update::{HeadUpdate, Keep, Updated, head_update, update};
-pub use validate::{conditional_request, selects, unconditional_request};
+pub use validate::{conditional_request, range_request, selects, unconditional_request};
 pub use vary::{AcceptEncoding, Vary, VarySpec, secondary_key, secondary_key_of};

@@ -49,8 +49,11 @@ pub enum Reason {
     VaryAny,
     /// The response varies on more fields than are kept track of.
     VaryTooWide,
-    /// A partial response (206) is not kept as the whole (RFC 9111 section 3.3).
+    /// Only a part is stored, and not all of what the request asks for (RFC 9111 section 3.3).
     Partial,
+    /// A 206 that is not one part whose Content-Range fits it, or that nobody asked for
+    /// (RFC 9111 section 3.3).
+    PartUnusable,
     /// A status that belongs to one request or connection, e.g. 401, 304, 412, 416, 429.
     Status,
     /// The response says `must-understand` and its status is not understood
@@ -86,7 +89,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::MethodNotCached,
         Self::Precondition,
         Self::BodyNotCanonical,
@@ -106,6 +109,7 @@ impl Reason {
         Self::VaryAny,
         Self::VaryTooWide,
         Self::Partial,
+        Self::PartUnusable,
         Self::Status,
         Self::StatusNotUnderstood,
         Self::NoFreshness,
@@ -145,6 +149,7 @@ impl Reason {
             Self::VaryAny => "vary_any",
             Self::VaryTooWide => "vary_too_wide",
             Self::Partial => "partial",
+            Self::PartUnusable => "part_unusable",
             Self::Status => "status",
             Self::StatusNotUnderstood => "status_not_understood",
             Self::NoFreshness => "no_freshness",
@@ -177,6 +182,7 @@ impl Reason {
                 Some(Forward::Request)
             }
             Self::Stale | Self::NoCache | Self::ClockSkew => Some(Forward::Stale),
+            Self::Partial => Some(Forward::Partial),
             _ => None,
         }
     }

@@ -6,7 +6,10 @@
 //! version 1 | CRC-32 of all that follows 4 | kind 1 | body length 8 | CRC-32 of the body 4
 //!           | facts 52 | key length 4 | key | content: field text, to the end
 //!                                           | vary index: generation 8 | { length 2 | names } ...
+//!                                           | part: first 8 | complete 8 | field text, to the end
 //! ```
+//!
+//! A part's last place follows from the body's length; a complete length of 0 is unknown.
 //!
 //! Numbers are big-endian, times milliseconds. A database commits a row as a whole, but files get
 //! damaged, are restored in part and are written by other versions: a record is read as if an enemy
@@ -30,8 +33,10 @@ use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
 use crate::cache::packed::Packed;
+use crate::cache::part::Part;
 use crate::cache::vary::VarySpec;
 use crate::http::Fields;
+use crate::http::range::Span;
 
 /// The first byte of every record; a row with another one is a miss and is replaced in time.
 pub const FORMAT_VERSION: u8 = 1;
@@ -80,6 +85,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     out.push(match entry.kind() {
         Kind::Content => KIND_CONTENT,
         Kind::VaryIndex(_) => KIND_VARY_INDEX,
+        Kind::Part(_) => KIND_PART,
     });
     out.extend_from_slice(&(entry.body().len() as u64).to_be_bytes());
     out.extend_from_slice(&crc32(entry.body()).to_be_bytes());
@@ -91,6 +97,11 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     match entry.kind() {
         Kind::Content => out.extend_from_slice(wire),
         Kind::VaryIndex(index) => put_index(index, &mut out),
+        Kind::Part(part) => {
+            out.extend_from_slice(&part.span.first.to_be_bytes());
+            out.extend_from_slice(&part.complete.unwrap_or(0).to_be_bytes());
+            out.extend_from_slice(wire);
+        }
     }
     seal(&mut out);
     out
@@ -126,12 +137,17 @@ pub fn decode(
         return Err(RecordFault::OtherBody);
     }
     match kind {
-        KIND_CONTENT => {
-            let fields = Fields::from_wire(reader.rest).ok_or(RecordFault::Invalid)?;
-            if !content_length_agrees(&fields, &body) {
+        KIND_CONTENT if facts.status != 206 => {
+            let fields = fields(reader.rest, &body)?;
+            Ok(Entry::new(key.clone(), facts, &fields, body, ledger))
+        }
+        KIND_PART if facts.status == 206 => {
+            let part = part(&mut reader, body_bytes)?;
+            let fields = fields(reader.rest, &body)?;
+            if fields.contains("Content-Range") {
                 return Err(RecordFault::Invalid);
             }
-            Ok(Entry::new(key.clone(), facts, &fields, body, ledger))
+            Ok(Entry::part(key.clone(), facts, &fields, body, part, ledger))
         }
         KIND_VARY_INDEX if body.is_empty() => {
             let index = index(&mut reader)?;
@@ -202,6 +218,21 @@ fn index(reader: &mut Reader<'_>) -> Result<VaryIndex, RecordFault> {
     Ok(VaryIndex { generation, specs: specs.into() })
 }
 
+fn fields(wire: &[u8], body: &[u8]) -> Result<Fields, RecordFault> {
+    let fields = Fields::from_wire(wire).filter(|it| content_length_agrees(it, body));
+    fields.ok_or(RecordFault::Invalid)
+}
+
+fn part(reader: &mut Reader<'_>, body_bytes: u64) -> Result<Part, RecordFault> {
+    let (first, complete) = (reader.u64()?, reader.u64()?);
+    let last = body_bytes.checked_sub(1).and_then(|it| it.checked_add(first));
+    let last = last.ok_or(RecordFault::Invalid)?;
+    let complete = (complete > 0).then_some(complete);
+    let part = Part { span: Span { first, last }, complete };
+    let fits = complete.is_none_or(|length| last < length) && last < u64::MAX && !part.is_whole();
+    if fits { Ok(part) } else { Err(RecordFault::Invalid) }
+}
+
 /// Takes values off the front; what isn't there is `Corrupt`.
 struct Reader<'a> {
     rest: &'a [u8],
@@ -246,6 +277,7 @@ const FACTS_BYTES: usize = 2 + 1 + 1 + 6 * 8;
 
 const KIND_CONTENT: u8 = 0;
 const KIND_VARY_INDEX: u8 = 1;
+const KIND_PART: u8 = 2;
 
 #[cfg(test)]
 mod tests;

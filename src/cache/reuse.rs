@@ -156,8 +156,10 @@ fn error_window(request: &RequestFacts, facts: &Facts, settings: &Settings) -> D
     request.control.stale_if_error.map_or(window, |wanted| wanted.min(window))
 }
 
+/// A limit of zero, which a malformed one is read as, takes nothing stale, even in the very
+/// millisecond in which a lifetime ends.
 fn allows_stale(request: &RequestFacts, staleness: Duration) -> bool {
-    request.control.max_stale.is_some_and(|limit| staleness <= limit)
+    request.control.max_stale.is_some_and(|limit| !limit.is_zero() && staleness <= limit)
 }
 
 /// A stored server error is of no use in place of another.

@@ -162,6 +162,17 @@ impl CacheStatus {
         }
     }
 
+    /// The field's value for an answer that could not be had: why it was asked for, and what then
+    /// happened (`detail`, a token).
+    #[must_use]
+    pub fn failed(&self, detail: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(CACHE_STATUS_BYTES_MAX);
+        Self { detail: None, stored: false, ..*self }.write(&mut out);
+        out.extend_from_slice(b"; detail=");
+        out.extend_from_slice(detail.as_bytes());
+        out
+    }
+
     /// The word of X-Cache, which is also the metrics' label.
     #[must_use]
     pub const fn x_cache(&self) -> &'static str {
@@ -245,6 +256,14 @@ mod tests {
             assert_eq!(text(&status), value);
             assert_eq!(status.x_cache(), word, "{value}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_the_reason_for_asking() {
+        let failed = CacheStatus::forwarded(Reason::Stale).failed("dial");
+        assert_eq!(failed, b"apiproxyd; fwd=stale; detail=dial");
+        let shared = CacheStatus { collapsed: true, ..CacheStatus::missed(Forward::UriMiss) };
+        assert_eq!(shared.failed("timeout"), b"apiproxyd; fwd=uri-miss; collapsed; detail=timeout");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::cache::control::ResponseControl;
 use crate::cache::facts::{Exchange, Facts, LifetimeSource};
 use crate::cache::freshness;
+use crate::cache::part::Part;
 use crate::cache::reason::Reason;
 use crate::cache::request::RequestFacts;
 use crate::cache::settings::Settings;
@@ -10,7 +11,7 @@ use crate::cache::vary::Vary;
 use crate::http::{Fields, Method, ResponseHead, hop, status, write_http_date};
 
 /// Whether the response may be stored (RFC 9111 section 3). A caller must still see it complete
-/// (section 3.3).
+/// (section 3.3); of a 206 it stores the part that [`Part::of`] finds.
 ///
 /// # Errors
 /// The first reason that speaks against it.
@@ -23,6 +24,9 @@ pub fn storable(
     // A HEAD response has no content to store: it only updates (section 4.3.5).
     if request.method == Method::Head || !settings.methods.contains(&request.method) {
         return Err(Reason::MethodNotCached);
+    }
+    if head.status == 206 && (!request.range || Part::of(head).is_none()) {
+        return Err(Reason::PartUnusable);
     }
     let control = ResponseControl::parse(&head.fields);
     let facts = Facts::with_control(head, &control, exchange, settings);
@@ -61,9 +65,6 @@ pub(crate) fn judge(
 
 /// The status, together with the two directives that go by it (sections 3 and 5.2.2.3).
 const fn judge_status(status: u16, control: &ResponseControl) -> Result<(), Reason> {
-    if status == 206 {
-        return Err(Reason::Partial);
-    }
     if !status::is_final(status) || is_for_one_request(status) {
         return Err(Reason::Status);
     }
@@ -91,8 +92,10 @@ fn judge_use(control: &ResponseControl, facts: &Facts, settings: &Settings) -> R
     if facts.no_cache {
         return Err(Reason::NoValidator);
     }
-    let stale = facts.stale_if_error.unwrap_or(settings.stale_if_error);
-    let served_stale = success && !facts.stale_forbidden && (settings.offline || !stale.is_zero());
+    let error = facts.stale_if_error.unwrap_or(settings.stale_if_error);
+    let refresh = facts.stale_while_revalidate.unwrap_or(settings.stale_while_revalidate);
+    let leave = settings.offline || !error.is_zero() || !refresh.is_zero();
+    let served_stale = success && !facts.stale_forbidden && leave;
     if fresh || served_stale { Ok(()) } else { Err(Reason::NoValidator) }
 }
 

@@ -104,18 +104,19 @@ pub enum HeadUpdate {
     Ignore,
 }
 
-/// What a HEAD response means for a stored response of `stored_status` with a content of
-/// `stored_bytes`, as the origin sent it (RFC 9111 section 4.3.5).
+/// What a HEAD response means for a stored response of `stored_status` (206 for a part), whose
+/// representation has `stored_bytes` as the origin sent it, if that is known (RFC 9111 section
+/// 4.3.5).
 #[must_use]
 pub fn head_update(
     stored_status: u16,
     stored: &Fields,
-    stored_bytes: u64,
+    stored_bytes: Option<u64>,
     head: &ResponseHead,
     exchange: Exchange,
 ) -> HeadUpdate {
     match head.status {
-        200 if stored_status == 200 => {}
+        200 if matches!(stored_status, 200 | 206) => {}
         // Gone, says the origin: the section speaks of 200 only, but serving on would be wrong.
         404 | 410 if stored_status < 400 => return HeadUpdate::Invalidate,
         _ => return HeadUpdate::Ignore,
@@ -126,7 +127,7 @@ pub fn head_update(
         return HeadUpdate::Ignore;
     }
     let length = head.fields.get("Content-Length").map(list::decimal);
-    let same_length = length.is_none_or(|length| length == Some(stored_bytes));
+    let same_length = length.is_none_or(|length| stored_bytes.is_none() || length == stored_bytes);
     let same_validators = validate::selects(stored, head, exchange.responded)
         && same_date(stored, head, "Last-Modified");
     if same_length && same_validators { HeadUpdate::Update } else { HeadUpdate::Invalidate }

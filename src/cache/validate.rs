@@ -3,6 +3,8 @@
 
 use crate::base::Wall;
 use crate::cache::freshness;
+use crate::http::conditional::{Strong, Validators};
+use crate::http::range::Range;
 use crate::http::{EntityTag, Fields, ResponseHead, parse_http_date};
 
 /// Makes the request to the origin conditional on the stored response: both validators, where it
@@ -19,6 +21,21 @@ pub fn conditional_request(fields: &mut Fields, stored: &Fields, now: Wall) {
     let modified = stored.get("Last-Modified");
     if let Some(modified) = modified.filter(|value| parse_http_date(value, now).is_some()) {
         fields.push("If-Modified-Since", modified);
+    }
+}
+
+/// Makes the request ask for the range that a stored part lacks, or for the whole should that have
+/// changed (RFC 9110 section 13.1.5). Nothing is pushed unless the part has a strong validator.
+pub fn range_request(fields: &mut Fields, stored: &Fields, missing: Range, now: Wall) {
+    unconditional_request(fields);
+    let name = match Validators::of_fields(206, stored, now).strong() {
+        Some(Strong::Tag(_)) => "ETag",
+        Some(Strong::Date(_)) => "Last-Modified",
+        None => return,
+    };
+    if let Some(validator) = stored.get(name) {
+        fields.push("Range", format!("bytes={missing}"));
+        fields.push("If-Range", validator);
     }
 }
 
@@ -80,6 +97,30 @@ mod tests {
         let stored = fields(&[("ETag", "unquoted"), ("Last-Modified", "yesterday")]);
         conditional_request(&mut request, &stored, NOW);
         assert!(request.is_empty());
+    }
+
+    /// RFC 9110 section 13.1.5: a strong validator, a tag before a date.
+    #[test]
+    fn what_a_part_lacks_is_asked_for_with_its_strong_validator() {
+        const DATED: (&str, &str) = ("Date", "Fri, 03 Jan 2020 00:00:00 GMT");
+        let cases: &[(Lines<'_>, Option<&str>)] = &[
+            (&[("ETag", "\"a\""), ("Last-Modified", OLD), DATED], Some("\"a\"")),
+            (&[("Last-Modified", OLD), DATED], Some(OLD)),
+            (&[("ETag", "W/\"a\""), ("Last-Modified", OLD), DATED], None),
+            (&[("Last-Modified", OLD)], None),
+            (&[], None),
+        ];
+        for (stored, validator) in cases {
+            let own = [("If-None-Match", "\"client\""), ("Range", "bytes=0-1"), ("Abc", "123")];
+            let mut request = fields(&own);
+            range_request(&mut request, &fields(stored), Range::Open { first: 5 }, NOW);
+            let mut expected = fields(&[("Abc", "123")]);
+            if let Some(validator) = validator {
+                expected.push("Range", "bytes=5-");
+                expected.push("If-Range", validator);
+            }
+            assert_eq!(request, expected, "{stored:?}");
+        }
     }
 
     /// RFC 9111 section 4.3.4.

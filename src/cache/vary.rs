@@ -90,17 +90,11 @@ impl VarySpec {
         self.names.split(',')
     }
 
-    /// Whether requests that agree in `self` also agree in `other`.
+    /// The set without a name; `None` if nothing is left.
     #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        other.names().all(|name| self.names().any(|own| own == name))
-    }
-
-    /// The names of both; `None` if that is too wide. An origin that varies its Vary is served
-    /// from this: agreeing in more than a response asks for is never wrong.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Option<Self> {
-        let names: Vec<&[u8]> = self.names().chain(other.names()).map(str::as_bytes).collect();
+    pub fn without(&self, name: &str) -> Option<Self> {
+        let names: Vec<&[u8]> =
+            self.names().filter(|own| *own != name).map(str::as_bytes).collect();
         Self::from_names(&names)
     }
 }
@@ -276,11 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn a_union_covers_both() {
-        let (a, b) = (spec(&["a", "b"]), spec(&["b", "c"]));
-        let both = a.union(&b).unwrap();
-        assert_eq!(both.as_str(), "a,b,c");
-        assert!(both.covers(&a) && both.covers(&b) && !a.covers(&b));
+    fn a_name_can_be_taken_out_of_the_set() {
+        let both = spec(&["a", "b"]);
+        assert_eq!(both.without("a"), Some(spec(&["b"])));
+        assert_eq!(both.without("c"), Some(both.clone()));
+        assert_eq!(spec(&["a"]).without("a"), None);
     }
 
     /// RFC 9111 section 4.1: pairs of requests that must, and must not, match.

@@ -89,6 +89,9 @@ pub(super) enum Command {
         /// A request field, such as "Accept-Language: en"; may be repeated.
         #[arg(long, short = 'H', value_name = "NAME: VALUE")]
         header: Vec<String>,
+        /// The request's body, for methods that are cached by it.
+        #[arg(long, default_value = "")]
+        body: String,
         #[command(flatten)]
         choices: Choices,
     },

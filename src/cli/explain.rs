@@ -14,6 +14,7 @@ pub(super) struct Asked {
     pub(super) target: String,
     pub(super) method: String,
     pub(super) header: Vec<String>,
+    pub(super) body: String,
 }
 
 /// Asks and prints.
@@ -64,6 +65,10 @@ fn request(settings: &Settings, asked: &Asked) -> String {
     for header in &asked.header {
         target.push_str("&header=");
         target.push_str(&encoded(header));
+    }
+    if !asked.body.is_empty() {
+        target.push_str("&body=");
+        target.push_str(&encoded(&asked.body));
     }
     let token = settings.security.admin_token.expose();
     let authorization =

@@ -47,8 +47,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             configure::show(&Loader::new(choices), style)
         }
         Command::Config(ConfigCommand::Fields) => configure::fields(),
-        Command::Explain { target, method, header, choices } => {
-            explain::explain(&Loader::new(choices), &explain::Asked { target, method, header })
+        Command::Explain { target, method, header, body, choices } => {
+            let asked = explain::Asked { target, method, header, body };
+            explain::explain(&Loader::new(choices), &asked)
         }
         Command::Demo { port } => demo::demo(port),
     }

@@ -21,6 +21,7 @@ use crate::http::etag::{EntityTag, if_none_match_matches};
 use crate::http::fields::Fields;
 use crate::http::message::ResponseHead;
 use crate::http::method::Method;
+use crate::http::range::Ranges;
 
 /// What the preconditions of a request make of a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +49,55 @@ pub struct Validators<'a> {
     pub received: Wall,
 }
 
+/// A strong validator.
+#[derive(Clone, Copy, Debug)]
+pub enum Strong<'a> {
+    /// An entity tag.
+    Tag(EntityTag<'a>),
+    /// A Last-Modified that is strong.
+    Date(Wall),
+}
+
+impl Strong<'_> {
+    /// Whether both name the same bytes.
+    #[must_use]
+    pub fn names_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tag(one), Self::Tag(other)) => one.strong_eq(other),
+            (Self::Date(one), Self::Date(other)) => one == other,
+            (Self::Tag(_), Self::Date(_)) | (Self::Date(_), Self::Tag(_)) => false,
+        }
+    }
+}
+
 impl<'a> Validators<'a> {
     /// The validators of a response that was received at `received`.
     #[must_use]
     pub fn of(response: &'a ResponseHead, received: Wall) -> Self {
-        let fields = &response.fields;
+        Self::of_fields(response.status, &response.fields, received)
+    }
+
+    /// As [`Validators::of`], for a caller that holds status and fields apart.
+    #[must_use]
+    pub fn of_fields(status: u16, fields: &'a Fields, received: Wall) -> Self {
         let date = |name| parse_http_date(fields.single(name)?, received);
         Self {
-            status: response.status,
+            status,
             etag: fields.single("ETag").and_then(EntityTag::parse),
             last_modified: date("Last-Modified"),
             date: date("Date"),
             received,
+        }
+    }
+
+    /// The validator that names one sequence of bytes and no other: the entity tag if it is strong,
+    /// else Last-Modified where there is no tag and the date is strong (RFC 9110 section 8.8.1).
+    #[must_use]
+    pub fn strong(&self) -> Option<Strong<'a>> {
+        match (self.etag, self.last_modified) {
+            (Some(tag), _) => (!tag.weak).then_some(Strong::Tag(tag)),
+            (None, Some(date)) => self.has_strong_date().then_some(Strong::Date(date)),
+            (None, None) => None,
         }
     }
 
@@ -146,6 +184,22 @@ pub fn if_range_holds(request: &Fields, stored: &Validators<'_>, now: Wall) -> b
     // Exact match, not "not older": a date is an identifier here.
     let same = parse_http_date(value, now).is_some_and(|date| stored.last_modified == Some(date));
     same && stored.has_strong_date()
+}
+
+/// The ranges that the answer is to have; `None` where the whole is wanted: no Range, one that is
+/// ignored (another method than GET, malformed, another unit, too many), or an If-Range that does
+/// not hold.
+#[must_use]
+pub fn wanted_ranges(
+    method: &Method,
+    request: &Fields,
+    stored: &Validators<'_>,
+    now: Wall,
+) -> Option<Ranges> {
+    if *method != Method::Get || !if_range_holds(request, stored, now) {
+        return None;
+    }
+    Ranges::parse(request.single("Range")?)
 }
 
 /// Methods that select a representation, for which "not modified" is an answer. For QUERY as for
@@ -324,6 +378,59 @@ mod tests {
             let response = response(200, &[("Last-Modified", MODIFIED), ("Date", date)]);
             let stored = Validators::of(&response, NOW);
             assert_eq!(if_range_holds(&request, &stored, NOW), expected, "{date}");
+        }
+    }
+
+    /// RFC 9110 section 8.8.1.
+    #[test]
+    fn a_strong_validator_is_a_strong_tag_or_a_strong_date() {
+        let (old, tag) = (("Last-Modified", MODIFIED), ("ETag", "\"a\""));
+        let rows: &[(Lines<'_>, Option<&str>)] = &[
+            (&[tag], Some("tag")),
+            (&[tag, old, ("Date", MODIFIED)], Some("tag")),
+            (&[("ETag", "W/\"a\""), old, ("Date", DATE)], None),
+            (&[old, ("Date", DATE)], Some("date")),
+            (&[old, ("Date", AFTER)], None),
+            (&[old], None),
+            (&[], None),
+        ];
+        for (lines, expected) in rows {
+            let response = response(200, lines);
+            let found = Validators::of(&response, NOW).strong().map(|it| match it {
+                Strong::Tag(_) => "tag",
+                Strong::Date(_) => "date",
+            });
+            assert_eq!(found, *expected, "{lines:?}");
+        }
+        let (tag, other) = (response(200, &[tag]), response(200, &[("ETag", "\"b\"")]));
+        let date = response(200, &[old, ("Date", DATE)]);
+        let all = [&tag, &other, &date].map(|it| Validators::of(it, NOW).strong().unwrap());
+        for (at, one) in all.iter().enumerate() {
+            for (place, another) in all.iter().enumerate() {
+                assert_eq!(one.names_same(another), at == place);
+            }
+        }
+    }
+
+    /// RFC 9110 section 14.2.
+    #[test]
+    fn ranges_are_wanted_by_get_alone_and_only_if_if_range_holds() {
+        let usual = usual();
+        let stored = Validators::of(&usual, NOW);
+        let range = ("Range", "bytes=0-1");
+        let rows: &[(Method, Lines<'_>, bool)] = &[
+            (Method::Get, &[range], true),
+            (Method::Get, &[range, ("If-Range", "\"a\"")], true),
+            (Method::Get, &[range, ("If-Range", "\"b\"")], false),
+            (Method::Get, &[], false),
+            (Method::Get, &[("Range", "lines=0-1")], false),
+            (Method::Get, &[range, range], false),
+            (Method::Head, &[range], false),
+            (Method::Post, &[range], false),
+        ];
+        for (method, lines, expected) in rows {
+            let found = wanted_ranges(method, &fields(lines), &stored, NOW);
+            assert_eq!(found.is_some(), *expected, "{method} {lines:?}");
         }
     }
 

@@ -121,6 +121,17 @@ impl Range {
     }
 }
 
+impl fmt::Display for Range {
+    /// As it stands in a Range field, behind `bytes=`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed { first, last } => write!(f, "{first}-{last}"),
+            Self::Open { first } => write!(f, "{first}-"),
+            Self::Suffix { count } => write!(f, "-{count}"),
+        }
+    }
+}
+
 impl Span {
     /// How many bytes; never zero.
     #[must_use]
@@ -136,15 +147,32 @@ impl Span {
         body.get(first..=usize::try_from(self.last).ok()?)
     }
 
+    /// The same bytes, counted from `offset` on; `None` if some are before it.
+    #[must_use]
+    pub fn from(&self, offset: u64) -> Option<Self> {
+        let (first, last) = (self.first.checked_sub(offset)?, self.last.checked_sub(offset)?);
+        Some(Self { first, last })
+    }
+
+    /// Whether every byte of `other` is one of these.
+    #[must_use]
+    pub const fn contains(&self, other: &Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
     const fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
-    const fn touches(&self, other: &Self) -> bool {
+    /// Whether the two together have no gap.
+    #[must_use]
+    pub const fn touches(&self, other: &Self) -> bool {
         self.first <= other.last.saturating_add(1) && other.first <= self.last.saturating_add(1)
     }
 
-    fn join(self, other: Self) -> Self {
+    /// The span from the first to the last byte of both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 }
@@ -257,8 +285,8 @@ pub struct Multipart<'a> {
     pub boundary: &'a str,
     /// The Content-Type of the whole representation, for each part; `None` when it has none.
     pub content_type: Option<&'a [u8]>,
-    /// The length of the whole representation.
-    pub complete: u64,
+    /// The length of the whole representation; `None` when unknown.
+    pub complete: Option<u64>,
     /// The parts, as [`Resolved::Many`] has them.
     pub spans: &'a [Span],
 }
@@ -282,13 +310,13 @@ impl Multipart<'_> {
         parts.sum::<u64>() + self.end().len() as u64
     }
 
-    /// Appends the whole body, cut out of the representation `whole`; false, and `out` as it was,
-    /// when `whole` is shorter than the spans say.
+    /// Appends the whole body, cut out of `bytes`, which are those of the representation from
+    /// offset `from` on; false, and `out` as it was, when they are not all that the spans name.
     #[must_use]
-    pub fn write_body(&self, whole: &[u8], out: &mut Vec<u8>) -> bool {
+    pub fn write_body(&self, bytes: &[u8], from: u64, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         for (index, span) in self.spans.iter().enumerate() {
-            let Some(part) = span.slice(whole) else {
+            let Some(part) = span.from(from).and_then(|it| it.slice(bytes)) else {
                 out.truncate(start);
                 return false;
             };
@@ -310,7 +338,7 @@ impl Multipart<'_> {
             out.extend_from_slice(content_type);
         }
         text.clear();
-        let range = ContentRange::Part { span, complete: Some(self.complete) };
+        let range = ContentRange::Part { span, complete: self.complete };
         // Writing to a String cannot fail.
         let _ = write!(text, "\r\nContent-Range: {range}\r\n\r\n");
         out.extend_from_slice(text.as_bytes());

@@ -1,25 +1,28 @@
 //! To the origin for one client, with an answer that the cache may still be able to keep: what
-//! can't or need not share a fetch (a HEAD, Authorization, a key whose answers could not be
-//! stored lately).
+//! can't or need not share a fetch (a HEAD, Authorization, a range of what is large, a key whose
+//! answers could not be stored lately).
 
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::{CacheStatus, Entry, Facts, Reason, own_fields, storable};
+use bytes::Bytes;
+
+use crate::cache::{CacheStatus, Entry, Reason, is_error, own_fields};
 use crate::http::Method;
-use crate::net::wall;
+use crate::net::{mono, wall};
 use crate::proxy::ask::{Asked, Question};
 use crate::proxy::core::Core;
-use crate::proxy::deliver;
+use crate::proxy::cut::{Held, answers, cut};
+use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::effects;
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
-use crate::proxy::hub::Published;
+use crate::proxy::fill::{self, Ground};
 use crate::proxy::inquiry::Inquiry;
+use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::{Patience, Purpose};
-use crate::proxy::pass::{self, ask, clean, gather};
+use crate::proxy::pass::{self, Copied, ask, clean, gather};
 use crate::proxy::race::{First, race};
 use crate::proxy::record;
 use crate::proxy::rescue;
@@ -47,7 +50,7 @@ impl Alone<'_> {
             upstream,
             purpose: self.purpose(),
             body: inquiry.body.clone(),
-            patience: if self.stored.is_some() { Patience::None } else { Patience::Some },
+            patience: if self.has_substitute() { Patience::None } else { Patience::Some },
         };
         let asked = match race(ask(core, &question, client), client.gone()).await {
             First::Left(Ok(asked)) => asked,
@@ -55,6 +58,10 @@ impl Alone<'_> {
             First::Right(()) => return record::left(core, &inquiry.task),
         };
         let code = asked.head.status;
+        if is_error(code) && self.stale(core, Fault::Status(code), client).await.is_ok() {
+            core.cells.on_upstream_failure(Fault::Status(code).as_str());
+            return asked.leave.complete();
+        }
         let status = CacheStatus { fwd_status: Some(code), ..self.status };
         if inquiry.task.head.method == Method::Head {
             // Boxed: it may have to purge, which is large.
@@ -64,60 +71,127 @@ impl Alone<'_> {
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
         }
-        let head = &asked.head;
-        let facts = storable(&inquiry.facts, head, asked.times, &inquiry.policy);
-        let small = asked.connection.length().is_some_and(|it| it <= GATHER_BYTES_MAX);
-        // What must be cut, decoded or judged by conditions must be whole first.
-        let partial = inquiry.is_partial() || inquiry.must_decode(head);
-        if small && (facts.is_ok() || partial) {
-            let filling = self.filled(core, &ground, asked, facts, status, client);
-            return Box::pin(filling).await;
-        }
-        let why = facts.err().unwrap_or(Reason::ResponseTooLarge);
-        let status = status.unstored(why);
-        pass::send(core, &inquiry.task, upstream, asked, status, client).await;
+        self.filled(core, &ground, asked, status, client).await;
     }
 
     /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
-    /// of what may be large is not fetched for a part that will not be stored.
+    /// of what may be large is not fetched for a part of it.
     fn purpose(&self) -> Purpose<'static> {
-        let inquiry = self.inquiry;
-        if inquiry.task.head.method == Method::Head || inquiry.facts.range {
-            return Purpose::Pass;
+        let gzip = self.inquiry.codings.gzip.is_acceptable();
+        match self.inquiry.task.head.method {
+            Method::Head => Purpose::Pass,
+            _ if self.inquiry.facts.range => Purpose::Part { gzip },
+            _ => Purpose::Fill { stored: None, gzip },
         }
-        Purpose::Fill { stored: None, gzip: inquiry.codings.gzip.is_acceptable() }
+    }
+
+    /// Whether what is stored could stand in for an answer.
+    fn has_substitute(&self) -> bool {
+        self.stored.as_ref().is_some_and(|it| answers(self.inquiry, it, wall()))
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
-        let mut unused = None;
-        if let Some(stored) = &self.stored {
-            match rescue::stale(core, self.inquiry, stored, fault, client).await {
-                Ok(()) => return,
-                Err(reason) => unused = Some(reason),
-            }
-        }
-        rescue::fault(core, self.inquiry, fault, unused, client).await;
+        let unused = match self.stale(core, fault, client).await {
+            Ok(()) => return,
+            Err(reason) => reason,
+        };
+        rescue::fault(core, self.inquiry, fault, unused, self.status, client).await;
     }
 
-    /// Gathers an answer, stores it where it may be, and sends what this request wants of it.
+    /// Sends what is stored in place of an error, and lets the next attempt wait.
+    ///
+    /// # Errors
+    /// Why it does not: nothing is stored, or the policy speaks against it.
+    async fn stale(
+        &self,
+        core: &Rc<Core>,
+        fault: Fault,
+        client: &impl Downstream,
+    ) -> Result<(), Option<Reason>> {
+        let stored = self.stored.as_ref().ok_or(None)?;
+        let key = stored.key();
+        core.shared.hub.failed(key.hash(), key.bytes(), mono());
+        Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
+    }
+
+    /// Stores what can be stored of an answer, and sends it.
     async fn filled(
         &self,
         core: &Rc<Core>,
         ground: &Ground,
-        mut asked: Asked,
-        facts: Result<Facts, Reason>,
+        asked: Asked,
         status: CacheStatus,
         client: &impl Downstream,
     ) {
         let inquiry = self.inquiry;
+        let (head, length) = (&asked.head, asked.connection.length());
+        let base = self.stored.as_deref();
+        let keeping = Keeping::of(inquiry, base, head, length, asked.times);
+        let small = length.is_some_and(|it| it <= GATHER_BYTES_MAX);
+        // What must be cut, decoded or judged by conditions must be whole first.
+        let shaped = head.status != 206 && (inquiry.is_partial() || inquiry.must_decode(head));
+        let room = |keeping: &Keeping| keeping.length(length).is_some_and(|it| core.takes(it));
+        match keeping {
+            // Boxed: to gather, to shape and to copy are large, to pass on is not.
+            Ok(keeping) if small => {
+                Box::pin(self.gathered(core, ground, asked, Ok(keeping), client)).await;
+            }
+            Err(why) if small && shaped => {
+                Box::pin(self.gathered(core, ground, asked, Err(why), client)).await;
+            }
+            Ok(keeping) if room(&keeping) => {
+                Box::pin(self.copied(core, ground, asked, keeping, status, client)).await;
+            }
+            other => {
+                let why = other.err().unwrap_or(Reason::ResponseTooLarge);
+                let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
+                pass::send(core, task, upstream, asked, status.unstored(why), client).await;
+            }
+        }
+    }
+
+    /// Sends an answer as it comes, and stores what it makes when all of it has come.
+    async fn copied(
+        &self,
+        core: &Rc<Core>,
+        ground: &Ground,
+        asked: Asked,
+        keeping: Keeping,
+        status: CacheStatus,
+        client: &impl Downstream,
+    ) {
+        let (inquiry, times) = (self.inquiry, asked.times);
+        let status = CacheStatus { stored: true, ..status };
+        let head = keeping.head(&asked.head);
+        let copy = Copied::new(move |chunks: &[Bytes]| {
+            if let Ok(body) = keeping.body(chunks) {
+                let material = keeping.material(head, times, body);
+                let _ = fill::fill_solo(core, inquiry, ground, material);
+            }
+        });
         let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
+        pass::send_copied(core, task, upstream, asked, status, copy, client).await;
+    }
+
+    /// Takes all of an answer, stores what it makes, and sends what of it the client wants.
+    async fn gathered(
+        &self,
+        core: &Rc<Core>,
+        ground: &Ground,
+        mut asked: Asked,
+        keeping: Result<Keeping, Reason>,
+        client: &impl Downstream,
+    ) {
+        let inquiry = self.inquiry;
+        let upstream = inquiry.upstream(core);
+        let status = CacheStatus { fwd_status: Some(asked.head.status), ..self.status };
         let gathered = {
             let mut gathering = pin!(gather(&mut asked));
             match race(gathering.as_mut(), client.gone()).await {
                 First::Left(gathered) => gathered,
                 // What can be stored is completed for the next reader.
-                First::Right(()) if facts.is_ok() => gathering.await,
-                First::Right(()) => return record::left(core, task),
+                First::Right(()) if keeping.is_ok() => gathering.await,
+                First::Right(()) => return record::left(core, &inquiry.task),
             }
         };
         let body = match gathered {
@@ -129,28 +203,32 @@ impl Alone<'_> {
         };
         let (head, times) = (asked.take_head(), asked.times);
         asked.finish(core, upstream);
-        match facts {
-            Ok(facts) => {
-                let own = own_fields(&head);
-                let material = Material { head, times, facts, body };
-                let (entry, published) = fill::fill_solo(core, inquiry, ground, material);
-                let status = match published {
-                    Published::Doomed => status.unstored(Reason::Purged),
-                    Published::New | Published::Replaced => CacheStatus { stored: true, ..status },
-                };
-                deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
-            }
-            Err(why) => {
-                let status = status.unstored(why);
-                let head = clean(head);
-                let mut whole = deliver::conditioned(inquiry, head, body, times.responded, wall());
-                deliver::note(&mut whole.head.fields, &status);
-                let result = deliver::result_of(&status);
-                deliver::whole(core, task, whole, result, client).await;
-            }
+        let stored = keeping.and_then(|keeping| {
+            let body = keeping.whole_body(body.clone())?;
+            let material = keeping.material(head.clone(), times, body);
+            Ok(fill::fill_solo(core, inquiry, ground, material))
+        });
+        let (entry, status) = match stored {
+            Ok((entry, kept)) => (Some(entry), kept.told(status)),
+            Err(why) => (None, status.unstored(why)),
+        };
+        // A part goes on as the origin sent it: it is the answer to this request.
+        if let Some(entry) = entry.filter(|_| head.status != 206) {
+            let own = own_fields(&head);
+            return deliver::entry_with(core, inquiry, &entry, &own, status, client).await;
         }
+        let mut whole = if head.status == 206 {
+            let length = Some(body.len() as u64);
+            Whole { head: clean(head), body, length }
+        } else {
+            let (request, received) = (&inquiry.task.head, times.responded);
+            cut(request, clean(head), body, Held::Whole, received, wall())
+        };
+        deliver::note(&mut whole.head.fields, &status);
+        let result = deliver::result_of(&status);
+        deliver::whole(core, &inquiry.task, whole, result, client).await;
     }
 }
 
-/// Up to this length a storable answer is gathered and kept.
+/// Up to this length a storable answer is gathered before it is sent.
 const GATHER_BYTES_MAX: u64 = 256 * 1024;

@@ -127,8 +127,12 @@ async fn attempt(
                 return Ok((connection, head, times));
             }
             Err(fault) => {
+                // Where something stale stands in, an outage costs one attempt; the race with an
+                // origin that closes an idle connection is none.
+                let spared = question.patience == Patience::None && !connection.is_reused();
                 let once_more = reuse != Reuse::Never
                     && !is_probe
+                    && !spared
                     && may_repeat(&question.task.head, &connection, fault)
                     && retries.try_spend();
                 if !once_more {

@@ -191,8 +191,7 @@ impl Core {
 
     /// Puts an entry into this core's part of L1, where it may be.
     pub fn promote(&self, entry: &Arc<Entry>) {
-        let plan = self.plan();
-        if !plan.memory_cache || entry.body().len() as u64 > plan.memory_object_bytes_max {
+        if !self.holds(entry.body().len() as u64) {
             return;
         }
         let inserted = self.shard.borrow_mut().insert(Arc::clone(entry));
@@ -206,6 +205,19 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether some tier takes a body of that length.
+    #[must_use]
+    pub fn takes(&self, bytes: u64) -> bool {
+        self.store.is_some() || self.holds(bytes)
+    }
+
+    /// Whether memory takes a body of that length.
+    #[must_use]
+    pub fn holds(&self, bytes: u64) -> bool {
+        let plan = self.plan();
+        plan.memory_cache && bytes <= plan.memory_object_bytes_max
     }
 
     /// Makes an entry visible on this core and, where older ones are, gone from the others.

@@ -1,22 +1,21 @@
-//! From an entry, or an answer still arriving, to the client: coding, conditions, ranges, and the
-//! fields that tell what the cache did.
+//! From an entry, or an answer still arriving, to the client: coding, conditions and ranges
+//! (`cut`), and the fields that tell what the cache did.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::Wall;
 use crate::cache::entry::varying_on_coding;
-use crate::cache::{CacheStatus, Entry, Marks, Reason};
-use crate::http::conditional::{Precondition, Validators, evaluate, if_range_holds};
-use crate::http::range::{ContentRange, Multipart, Ranges, Resolved, Span, resolve};
+use crate::cache::{CacheStatus, Entry, Marks, Outcome, Reason};
 use crate::http::{Fields, Method, ResponseHead, Version};
 use crate::net::wall;
 use crate::proxy::answer;
 use crate::proxy::coding::coded;
 use crate::proxy::core::Core;
+use crate::proxy::cut::{Held, cut};
 use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
+use crate::proxy::error::Fault;
 use crate::proxy::flight::Incoming;
 use crate::proxy::growing::{Piece, Reader};
 use crate::proxy::inquiry::Inquiry;
@@ -49,9 +48,13 @@ pub async fn entry_with(
     let now = wall();
     fields.extend(own);
     let head = ResponseHead { status: entry.status(), version: Version::Http11, fields };
-    let mut answer = conditioned(inquiry, head, body, entry.facts().response_time, now);
+    let (request, received) = (&inquiry.task.head, entry.facts().response_time);
+    let mut answer = cut(request, head, body, Held::of(entry), received, now);
     let age = entry.facts().age(now);
-    answer.head.fields.extend_with(|out| answer::push_age(age, out));
+    // RFC 9111 section 5.1: Age says that the origin did not make or confirm it for this request.
+    if !is_first_hand(&status) || age.as_secs() > 0 {
+        answer.head.fields.extend_with(|out| answer::push_age(age, out));
+    }
     note(&mut answer.head.fields, &status);
     whole(core, &inquiry.task, answer, result_of(&status), client).await;
 }
@@ -124,6 +127,41 @@ pub async fn incoming(
     record::answered(core, task, incoming.head.status, result_of(&status), sent);
 }
 
+/// Takes all of an answer that is not stored, and sends what of it the client wants.
+///
+/// # Errors
+/// [`Fault::Truncated`]: nothing was sent.
+pub async fn incoming_cut(
+    core: &Core,
+    inquiry: &Inquiry,
+    incoming: &Incoming,
+    mut reader: Reader,
+    own: &Fields,
+    status: CacheStatus,
+    client: &impl Downstream,
+) -> Result<(), Fault> {
+    let mut body = Vec::new();
+    loop {
+        match race(reader.next(), client.gone()).await {
+            First::Left(Piece::Chunk(chunk)) => body.extend_from_slice(&chunk),
+            First::Left(Piece::End) => break,
+            First::Left(Piece::Truncated) => return Err(Fault::Truncated),
+            First::Right(()) => {
+                record::left(core, &inquiry.task);
+                return Ok(());
+            }
+        }
+    }
+    drop(reader);
+    let mut head = incoming.head.clone();
+    head.fields.extend(own);
+    let now = wall();
+    let mut answer = cut(&inquiry.task.head, head, body.into(), Held::Whole, now, now);
+    note(&mut answer.head.fields, &status);
+    whole(core, &inquiry.task, answer, result_of(&status), client).await;
+    Ok(())
+}
+
 /// Whether what is being stored will be sent in another coding too.
 fn is_negotiated(plan: &Plan, incoming: &Incoming) -> bool {
     let fits = incoming.length.is_none_or(|it| plan.compressed_lengths().contains(&it));
@@ -162,93 +200,11 @@ async fn pump(mut reader: Reader, client: &impl Downstream) -> Sent {
     }
 }
 
-/// Applies the request's conditions and ranges to a whole response (RFC 9110 sections 13 and 14).
-pub fn conditioned(
-    inquiry: &Inquiry,
-    mut head: ResponseHead,
-    body: Bytes,
-    received: Wall,
-    now: Wall,
-) -> Whole {
-    let request = &inquiry.task.head;
-    let length = body.len() as u64;
-    let validators = Validators::of(&head, received);
-    match evaluate(&request.method, &request.fields, &validators, now) {
-        Precondition::NotModified => {
-            head.status = 304;
-            head.fields.retain(|field| !NOT_IN_304.iter().any(|name| field.is(name)));
-            return Whole { head, body: Bytes::new(), length: None };
-        }
-        Precondition::Failed | Precondition::Proceed => {}
-    }
-    let ranged = inquiry.facts.range && request.method == Method::Get && head.status == 200;
-    if ranged && if_range_holds(&request.fields, &validators, now) {
-        let ranges = request.fields.single("Range").and_then(Ranges::parse);
-        let resolved = ranges.map_or(Resolved::Whole, |it| resolve(&it, length));
-        return partial(head, body, &resolved);
-    }
-    let length = crate::http::status::body_allowed(head.status, &Method::Get).then_some(length);
-    Whole { head, body, length }
-}
-
-fn partial(mut head: ResponseHead, body: Bytes, resolved: &Resolved) -> Whole {
-    let complete = body.len() as u64;
-    let body = match resolved {
-        Resolved::Whole => body,
-        Resolved::One(span) => {
-            head.status = 206;
-            let range = ContentRange::Part { span: *span, complete: Some(complete) };
-            head.fields.replace("Content-Range", range.to_string());
-            slice(&body, *span)
-        }
-        Resolved::Many(spans) => {
-            let content_type = head.fields.get("Content-Type").map(<[u8]>::to_vec);
-            let boundary = boundary(&body);
-            let parts = Multipart {
-                boundary: &boundary,
-                content_type: content_type.as_deref(),
-                complete,
-                spans,
-            };
-            let mut text = Vec::new();
-            if parts.write_body(&body, &mut text) {
-                head.status = 206;
-                head.fields.replace("Content-Type", parts.media_type());
-                text.into()
-            } else {
-                body
-            }
-        }
-        Resolved::Unsatisfiable => {
-            head.status = 416;
-            let range = ContentRange::Unsatisfied { complete };
-            head.fields.replace("Content-Range", range.to_string());
-            head.fields.remove("Content-Type");
-            head.fields.remove("Content-Encoding");
-            Bytes::new()
-        }
-    };
-    let length = Some(body.len() as u64);
-    Whole { head, body, length }
-}
-
-fn slice(body: &Bytes, span: Span) -> Bytes {
-    let (first, last) = (usize::try_from(span.first), usize::try_from(span.last));
-    match (first, last) {
-        (Ok(first), Ok(last)) if last < body.len() => body.slice(first..=last),
-        _ => Bytes::new(),
-    }
-}
-
-/// A boundary that the body can't contain by accident, the same for the same body.
-fn boundary(body: &[u8]) -> String {
-    let digest = crate::cache::key::digest(body);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("apiproxyd-{hex}")
-}
-
 /// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.
 pub fn note(fields: &mut Fields, status: &CacheStatus) {
+    // Of another cache's it would be a second one, which nobody reads; in Cache-Status each has its
+    // place.
+    fields.remove("X-Cache");
     fields.extend_with(|out| {
         out.extend_from_slice(b"X-Cache: ");
         out.extend_from_slice(status.x_cache().as_bytes());
@@ -261,19 +217,14 @@ pub fn note(fields: &mut Fields, status: &CacheStatus) {
     }
 }
 
+/// Whether the origin answered, or confirmed, this very request.
+const fn is_first_hand(status: &CacheStatus) -> bool {
+    let asked = matches!(status.outcome, Outcome::Forwarded(_) | Outcome::Revalidated(_));
+    asked && !status.collapsed
+}
+
 /// How an answer counts.
 #[must_use]
 pub fn result_of(status: &CacheStatus) -> Told {
     status.into()
 }
-
-/// Describes a body, which a 304 has not (RFC 9110 section 15.4.5).
-const NOT_IN_304: &[&str] = &[
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-MD5",
-    "Content-Range",
-    "Content-Type",
-    "Transfer-Encoding",
-];

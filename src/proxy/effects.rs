@@ -12,7 +12,7 @@ use crate::cache::{
     Entry, Facts, HeadUpdate, Keep, Key, Kind, RequestFacts, Target, fills_get, head_update,
     invalidates, invalidation_targets, storable, update,
 };
-use crate::http::{Method, RequestHead, accept};
+use crate::http::{Method, RequestHead, ResponseHead, accept};
 use crate::proxy::ask::Asked;
 use crate::proxy::core::Core;
 use crate::proxy::fill::{self, Ground};
@@ -33,11 +33,12 @@ pub async fn renew(
     let primary = &inquiry.primary;
     let live = || core.shared.hub.live(primary.hash(), primary.bytes());
     let Some(entry) = stored.cloned().or_else(live) else { return };
-    if !matches!(entry.kind(), Kind::Content) {
-        return;
-    }
+    let bytes = match entry.kind() {
+        Kind::Content => Some(entry.body().len() as u64),
+        Kind::Part(part) => part.complete,
+        Kind::VaryIndex(_) => return,
+    };
     let (head, times) = (&asked.head, asked.times);
-    let bytes = entry.body().len() as u64;
     match head_update(entry.status(), entry.fields(), bytes, head, times) {
         HeadUpdate::Ignore => {}
         HeadUpdate::Invalidate => {
@@ -49,11 +50,12 @@ pub async fn renew(
                 update(&facts, entry.status(), entry.fields(), head, times, &inquiry.policy);
             match updated.keep {
                 Keep::Replace => {
-                    let (key, body) = (entry.key().clone(), entry.body().clone());
-                    let (facts, ledger) = (updated.facts, &core.shared.ledger);
-                    let newer = Entry::new(key, facts, &updated.fields, body, ledger);
-                    let newer = Arc::new(fill::marked(core, newer));
-                    fill::replace(core, inquiry, ground, &newer);
+                    let version = head.version;
+                    let renewal = fill::renewed(core, inquiry, ground, &entry, &updated, version);
+                    fill::replace(core, inquiry, ground, &renewal);
+                    if let Some(left) = renewal.left {
+                        purge::forget(core, inquiry.upstream(core), &left).await;
+                    }
                 }
                 Keep::Leave(_) => {}
                 Keep::Remove(_) => {
@@ -100,21 +102,22 @@ pub async fn settle(
     let journal = &core.shared.journal;
     let start = journal.mark();
     let (path, query) = (&task.head.path, task.head.query.as_deref());
-    purge::invalidate(core, upstream, path, query).await;
-    let mut purges = purge::NOTES;
+    let mut removed = vec![purge::invalidate(core, upstream, path, query).await];
     let authorities = [task.head.authority.as_str(), upstream.target.authority()];
     let target = Target { authorities: &authorities, path, query };
     for reference in invalidation_targets(&target, head) {
         let Some(path) = inner_path(core, upstream, &reference.path) else { continue };
         let query = reference.query.as_deref();
         let Some(query) = normal_query(query) else { continue };
-        purge::invalidate(core, upstream, &path, query.as_deref()).await;
-        purges += purge::NOTES;
+        removed.push(purge::invalidate(core, upstream, &path, query.as_deref()).await);
     }
     let ground = Ground::new(core, None);
-    // Somebody else's purge among ours: this answer may be older than what that one was about.
-    let (inquiry, facts) = filling.filter(|_| journal.since(start) == purges)?;
-    Some(Filling { inquiry, ground, facts })
+    let (inquiry, facts) = filling?;
+    let key = inquiry.primary.bytes();
+    let own = removed.iter().filter(|matches| matches(key)).count() * purge::NOTES;
+    // Somebody else's purge of this key among ours: this answer may be older than what that one
+    // was about.
+    (journal.concerning(start, key) == Some(own)).then_some(Filling { inquiry, ground, facts })
 }
 
 /// The GET that a POST's answer also answers, and what is to be known of it.
@@ -127,7 +130,7 @@ fn get_of(
     let head = &asked.head;
     let small = asked.connection.length().is_some_and(|it| it <= FILLING_BYTES_MAX);
     let plain = !head.fields.contains("Content-Encoding") || is_gzip(head);
-    if !small || !plain || !fills_get(&task.head.method, &origins_target(task, upstream)?, head) {
+    if !small || !plain || !answers_get(task, upstream, head) {
         return None;
     }
     let policy = core.plan().policy(upstream, task.head.path.as_bytes());
@@ -165,12 +168,16 @@ fn get_of(
     Some((inquiry, stored))
 }
 
-/// The target as the origin knows it, for references that it makes.
-fn origins_target<'a>(task: &'a Task, upstream: &'a Upstream) -> Option<Target<'a>> {
-    // With a base path the origin's own absolute paths are not the client's; leave those alone.
-    let same = upstream.target.base_path().trim_end_matches('/').is_empty();
-    let (path, query) = (task.head.path.as_str(), task.head.query.as_deref());
-    same.then_some(Target { authorities: &[], path, query })
+/// Whether the answer to this request is what a GET of the same target would now get, in the
+/// origin's terms: with its own name and base path.
+fn answers_get(task: &Task, upstream: &Upstream, head: &ResponseHead) -> bool {
+    let mut path = Vec::new();
+    upstream.target.push_path(task.head.path.as_bytes(), &mut path);
+    let authorities = [upstream.target.authority()];
+    let path = String::from_utf8_lossy(&path);
+    let target =
+        Target { authorities: &authorities, path: &path, query: task.head.query.as_deref() };
+    fills_get(&task.head.method, &target, head)
 }
 
 /// The path under which the cache knows a reference: without the API prefix that a client would

@@ -52,6 +52,9 @@ async fn proxied(core: &Rc<Core>, task: Box<Task>, index: u16, client: &impl Dow
         Ok(inquiry) => serve::serve(core, Rc::new(inquiry), client).await,
         Err(other) => {
             let NoInquiry { task, body, reason } = *other;
+            if reason == Reason::OnlyIfCached {
+                return rescue::refuse(core, &task, Refusal::OnlyIfCached, client).await;
+            }
             let (upstream, status) = (core.plan().upstream(index), CacheStatus::forwarded(reason));
             let pass = Pass { task: &task, upstream, body, status };
             pass::pass(core, pass, client).await;
@@ -108,7 +111,8 @@ impl Prepared {
     /// The inquiry, once the body is there.
     ///
     /// # Errors
-    /// [`NoInquiry`]: the request goes straight through.
+    /// [`NoInquiry`]: the request goes straight through, or is refused where it says
+    /// `only-if-cached`.
     pub fn inquiry(
         self,
         core: &Core,
@@ -120,7 +124,10 @@ impl Prepared {
         let key = lookup.and_then(|class| key(core, of, class, &task.head, &body));
         let primary = match key {
             Ok(primary) => primary,
-            Err(reason) => return Err(Box::new(NoInquiry { task, body, reason })),
+            Err(reason) => {
+                let reason = facts.forward().err().unwrap_or(reason);
+                return Err(Box::new(NoInquiry { task, body, reason }));
+            }
         };
         let codings = accept::codings(&task.head.fields);
         let body = match body {

@@ -13,15 +13,18 @@ use crate::http::RequestHead;
 use crate::net::{mono, wall};
 use crate::proxy::body::RequestBody;
 use crate::proxy::core::Core;
+use crate::proxy::cut;
 use crate::proxy::error::Refusal;
 use crate::proxy::exchange::{NoInquiry, Prepared};
+use crate::proxy::fetch;
 use crate::proxy::fill;
 use crate::proxy::gate;
 use crate::proxy::hub::Traffic;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
+use crate::proxy::origin::Purpose;
 use crate::proxy::request::{Destination, Task, Trail};
-use crate::proxy::variant;
+use crate::proxy::variant::{self, is_newer};
 use crate::store::GetOutcome;
 
 /// A request as described: its path is normalised and without the API prefix.
@@ -43,6 +46,8 @@ pub enum Action {
     ServeStaleAndRefresh,
     /// Ask the origin whether what is stored still holds.
     Validate,
+    /// Fetch from the origin what a stored part lacks.
+    Complete,
     /// Fetch from the origin; others who ask meanwhile share it.
     Fetch,
     /// Wait for a fetch that is under way.
@@ -93,6 +98,7 @@ impl Action {
             Self::ServeStale => "serve_stale",
             Self::ServeStaleAndRefresh => "serve_stale_and_refresh",
             Self::Validate => "validate",
+            Self::Complete => "complete",
             Self::Fetch => "fetch",
             Self::Follow => "follow",
             Self::FetchAlone => "fetch_alone",
@@ -128,6 +134,9 @@ pub async fn explain(core: &Rc<Core>, asking: &Task, described: Described) -> Ex
         Ok(inquiry) => inquiry,
         Err(other) => {
             let NoInquiry { reason, .. } = *other;
+            if reason == Reason::OnlyIfCached {
+                return refused(Some(upstream), reason.as_str());
+            }
             let status = CacheStatus::forwarded(reason);
             return Explanation {
                 upstream: Some(upstream),
@@ -157,17 +166,19 @@ fn refused(upstream: Option<u16>, reason: &'static str) -> Explanation {
 /// What is stored for the request, and the index of variants that led to it.
 async fn find(core: &Rc<Core>, inquiry: &Inquiry) -> (Option<Found>, Option<Arc<Entry>>) {
     let Some(found) = look_up(core, inquiry, &inquiry.primary).await else { return (None, None) };
-    if matches!(found.entry.kind(), Kind::Content) {
+    if !matches!(found.entry.kind(), Kind::VaryIndex(_)) {
         return (Some(found), None);
     }
     let index = found.entry;
+    let mut newest: Option<Found> = None;
     for key in variant::keys(&core.shared.seed, inquiry, &index) {
-        let found = look_up(core, inquiry, &key).await;
-        if found.as_ref().is_some_and(|it| matches!(it.entry.kind(), Kind::Content)) {
-            return (found, Some(index));
+        let Some(found) = look_up(core, inquiry, &key).await else { continue };
+        let older = newest.as_ref().is_none_or(|it| is_newer(&found.entry, &it.entry));
+        if older && !matches!(found.entry.kind(), Kind::VaryIndex(_)) {
+            newest = Some(found);
         }
     }
-    (None, Some(index))
+    (newest, Some(index))
 }
 
 async fn look_up(core: &Rc<Core>, inquiry: &Inquiry, key: &Key) -> Option<Found> {
@@ -210,7 +221,7 @@ fn decide(
         Some(Kind::VaryIndex(index)) => {
             index.specs.iter().map(|it| it.as_str().to_owned()).collect()
         }
-        Some(Kind::Content) | None => Vec::new(),
+        Some(Kind::Content | Kind::Part(_)) | None => Vec::new(),
     };
     let reason = reason.map(Reason::as_str);
     let upstream = Some(inquiry.upstream);
@@ -220,9 +231,7 @@ fn decide(
 type Decided = (Action, Option<Reason>, Option<CacheStatus>);
 
 fn with_entry(core: &Core, inquiry: &Inquiry, entry: &Arc<Entry>) -> Decided {
-    let facts = entry.facts();
-    let now = wall();
-    match judge(inquiry, &facts, now) {
+    match judge(inquiry, entry, wall()) {
         Verdict::Serve(status) => {
             let fresh = matches!(status.outcome, Outcome::Hit);
             let action = if fresh { Action::Serve } else { Action::ServeStale };
@@ -267,12 +276,19 @@ fn without_entry(
             let (facts, now) = (entry.facts(), wall());
             let instead = stale_on_error(&inquiry.facts, &facts, &inquiry.policy, now);
             if traffic == Traffic::Waiting
+                && cut::answers(inquiry, entry, now)
                 && let Ok(why) = instead
             {
                 let status = CacheStatus::stale(facts.ttl(now), why);
                 return (Action::ServeStale, Some(why), Some(status));
             }
-            let action = if facts.has_validator { Action::Validate } else { Action::Fetch };
+            let action = match fetch::purpose(inquiry, Some(entry)) {
+                Purpose::Fill { stored: Some(_), .. } => Action::Validate,
+                Purpose::Complete { .. } => Action::Complete,
+                Purpose::Fill { stored: None, .. } | Purpose::Part { .. } | Purpose::Pass => {
+                    Action::Fetch
+                }
+            };
             (action, reason, Some(status))
         }
     }

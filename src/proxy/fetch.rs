@@ -9,19 +9,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::{
-    Arriving, Entry, Facts, Keep, Reason, is_error, own_fields, selects, stale_on_error, storable,
-    update,
+    Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, update,
 };
-use crate::http::hop;
+use crate::http::conditional::Validators;
+use crate::http::{ResponseHead, hop};
 use crate::metrics::Counter;
 use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
+use crate::proxy::cut::{self, Held};
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
+use crate::proxy::fill::{self, Ground};
 use crate::proxy::flight::{How, Incoming};
 use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
+use crate::proxy::judge::RANGE_FILL_BYTES_MAX;
+use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
@@ -37,6 +40,17 @@ pub struct Fetch {
     pub base: Option<Arc<Entry>>,
     /// Where it started from.
     pub ground: Ground,
+    /// What for.
+    pub why: Why,
+}
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A client waits for it.
+    Asked,
+    /// The client has a stale answer already (RFC 5861 section 3).
+    Refresh,
 }
 
 impl Fetch {
@@ -59,15 +73,11 @@ impl Fetch {
         let inquiry = Rc::clone(&self.inquiry);
         let flight = Arc::clone(lead.flight());
         loop {
-            let stored = self.base.as_ref().filter(|it| it.facts().has_validator);
-            let coded = stored.is_some_and(|it| it.marks().gzip);
+            let purpose = purpose(&self.inquiry, self.base.as_ref());
             let question = Question {
                 task: &inquiry.task,
                 upstream: inquiry.upstream(&core),
-                purpose: Purpose::Fill {
-                    stored: stored.map(|it| it.fields()),
-                    gzip: coded || inquiry.codings.gzip.is_acceptable(),
-                },
+                purpose,
                 body: inquiry.body.clone(),
                 patience: if self.stale().is_some() { Patience::None } else { Patience::Some },
             };
@@ -80,6 +90,14 @@ impl Fetch {
                 Ok(asked) => asked,
                 Err(fault) => return self.failed(lead, fault),
             };
+            if let Purpose::Complete { .. } = purpose
+                && !self.completes(&asked)
+            {
+                // Not the rest of what is stored: ask again, for the whole.
+                self.finish(asked);
+                self.base = None;
+                continue;
+            }
             if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
@@ -96,6 +114,20 @@ impl Fetch {
         }
     }
 
+    /// Whether the answer to [`Purpose::Complete`] is one to go on with: what was missing, the
+    /// whole, or an error. A 304, 206 or 416 that does not fit says that something else is stored
+    /// here than there.
+    fn completes(&self, asked: &Asked) -> bool {
+        let (head, length) = (&asked.head, asked.connection.length());
+        let whole = || {
+            let base = self.base.as_deref();
+            let keeping = Keeping::of(&self.inquiry, base, head, length, asked.times);
+            let takes = |it: &Keeping| it.length(length).is_none_or(|it| self.core.takes(it));
+            keeping.is_ok_and(|it| !it.is_part() && takes(&it))
+        };
+        !matches!(head.status, 206 | 304 | 416) || (head.status == 206 && whole())
+    }
+
     fn finish(&self, asked: Asked) {
         asked.finish(&self.core, self.inquiry.upstream(&self.core));
     }
@@ -104,11 +136,15 @@ impl Fetch {
         lead.fail(fault, self.stale(), crate::net::mono());
     }
 
-    /// What is stored, if it may stand in for a failure.
+    /// What is stored, if it may stand in for a failure; while it is only refreshed it has done so
+    /// already.
     fn stale(&self) -> Option<Arc<Entry>> {
-        let base = self.base.as_ref()?;
+        if self.why == Why::Refresh {
+            return self.base.clone();
+        }
         let now = crate::net::wall();
         let inquiry = &self.inquiry;
+        let base = self.base.as_ref().filter(|it| cut::answers(inquiry, it, now))?;
         stale_on_error(&inquiry.facts, &base.facts(), &inquiry.policy, now).ok()?;
         Some(Arc::clone(base))
     }
@@ -120,26 +156,28 @@ impl Fetch {
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
         let updated = update(&inquiry.facts, base.status(), base.fields(), &head, times, policy);
-        let key = base.key().clone();
-        let body = base.body().clone();
-        let entry = Entry::new(key, updated.facts, &updated.fields, body, &core.shared.ledger);
-        let entry = Arc::new(fill::marked(core, entry));
-        lead.flight().leave_own(updated.own);
-        match updated.keep {
-            Keep::Replace => {
-                fill::publish(core, inquiry, lead, &self.ground, None, &entry, How::Validated);
-            }
-            Keep::Leave(_) => lead.answer(&entry, How::Validated),
-            // The newer head forbids to keep it: it answers those who wait and nobody else.
-            Keep::Remove(_) => {
-                lead.answer(&entry, How::Validated);
-                let (core, key, inquiry) =
-                    (Rc::clone(core), base.key().clone(), Rc::clone(inquiry));
-                drop(monoio::spawn(async move {
-                    purge::forget(&core, inquiry.upstream(&core), &key).await;
-                }));
-            }
+        lead.flight().leave_own(updated.own.clone());
+        if updated.keep == Keep::Replace {
+            let version = head.version;
+            let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated, version);
+            let fill::Renewal { entry, index, left } = renewal;
+            fill::publish(core, inquiry, lead, &self.ground, index, &entry, How::Validated);
+            return left.map_or((), |left| self.forget(left));
         }
+        let entry = base.renewed(base.key().clone(), updated.facts, &updated.fields);
+        lead.answer(&Arc::new(fill::marked(core, entry)), How::Validated);
+        // The newer head forbids to keep it: it answered those who wait and nobody else.
+        if let Keep::Remove(_) = updated.keep {
+            self.forget(base.key().clone());
+        }
+    }
+
+    /// Removes what stands under a key, in the background.
+    fn forget(&self, key: Key) {
+        let (core, inquiry) = (Rc::clone(&self.core), Rc::clone(&self.inquiry));
+        drop(monoio::spawn(async move {
+            purge::forget(&core, inquiry.upstream(&core), &key).await;
+        }));
     }
 
     async fn answered(self, lead: Lead<Entry>, asked: Asked) {
@@ -153,51 +191,80 @@ impl Fetch {
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().leave_own(own_fields(head));
-        match storable(&self.inquiry.facts, head, asked.times, &self.inquiry.policy) {
-            Ok(facts) => self.keep(lead, asked, facts).await,
+        let (base, length) = (self.base.as_deref(), asked.connection.length());
+        match Keeping::of(&self.inquiry, base, head, length, asked.times) {
+            Ok(keeping) if keeping.is_part() => self.keep_part(lead, asked, keeping).await,
+            Ok(keeping) => self.keep(lead, asked, keeping).await,
             Err(reason) => self.hand_on(lead, asked, reason).await,
         }
     }
 
-    /// A storable answer: whole when it came in one piece, else readable while it arrives.
-    async fn keep(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts) {
-        let length = asked.connection.length();
-        if let Some(length) = length
-            && self.is_too_large(length)
-        {
-            return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
+    /// A part although the whole was asked for: the client that wants a range has it all the same.
+    async fn keep_part(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
+        match pass::gather(&mut asked).await {
+            Ok(body) if keeping.fits(body.len() as u64) => {
+                self.kept(lead, asked, keeping, &[body]);
+            }
+            Ok(_) => {
+                asked.leave.succeeded();
+                lead.private();
+            }
+            Err(fault) => self.broken(lead, asked, fault),
         }
+    }
+
+    /// A storable answer: whole when it came in one piece, else readable while it arrives.
+    async fn keep(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
+        let length = keeping.length(asked.connection.length());
         if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
             // Not all of that for a part: the client goes by itself, with its range.
             asked.leave.succeeded();
             return lead.private();
         }
+        if length.is_some_and(|it| !self.core.takes(it)) {
+            return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
+        }
         let Some(room) = self.core.shared.ledger.arriving(length.unwrap_or(0)) else {
+            if keeping.is_joined() {
+                // What came is not what the client asked for.
+                asked.leave.succeeded();
+                return lead.private();
+            }
             return self.hand_on(lead, asked, Reason::NoRoom).await;
         };
         let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks)) => {
                 drop(room);
-                return self.kept(lead, asked, facts, chunks.concat().into());
+                return self.kept(lead, asked, keeping, &chunks);
             }
             Ok(AtHand::Part(chunks)) => chunks,
             Err(fault) => return self.broken(lead, asked, fault),
         };
         let body = Growing::new(growing::Keep::All);
+        let (before, after) = keeping.around();
+        let stored_bytes = before.len() + after.len();
+        body.push(before);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
-        let worth = facts.is_worth_waiting_for();
-        lead.flight().stream(Arc::new(self.incoming(&asked, &body, worth, None)));
-        match self.pump_kept(&lead, &mut asked, &body, room).await {
-            Ok(Kept::Whole) => {
-                body.finish(Complete::Whole);
-                self.kept(lead, asked, facts, body.concatenated());
-            }
-            Ok(Kept::Not) => self.passed(lead, asked, &body),
+        let worth = keeping.facts.is_worth_waiting_for();
+        let head = keeping.head(&asked.head);
+        lead.flight().stream(Arc::new(self.incoming(head, length, &body, worth, None)));
+        match self.pump_kept(&lead, &mut asked, &body, (room, length)).await {
+            Ok(Kept::Whole) => {}
+            // Of unknown length: nothing goes around it.
+            Ok(Kept::Not) => return self.passed(lead, asked, &body),
             Err(fault) => {
                 body.finish(Complete::CutShort);
-                self.broken(lead, asked, fault);
+                return self.broken(lead, asked, fault);
             }
         }
+        body.push(after);
+        let whole = body.concatenated();
+        if !keeping.fits((whole.len() - stored_bytes) as u64) {
+            body.finish(Complete::CutShort);
+            return self.broken(lead, asked, PART_LENGTH);
+        }
+        body.finish(Complete::Whole);
+        self.fill(lead, asked, keeping, whole);
     }
 
     /// Moves a body that is to be stored into `body` until its end, while there is room for it.
@@ -206,12 +273,11 @@ impl Fetch {
         lead: &Lead<Entry>,
         asked: &mut Asked,
         body: &Growing,
-        mut room: Arriving,
+        (mut room, length): (Arriving, Option<u64>),
     ) -> Result<Kept, Fault> {
         let upstream = self.inquiry.upstream(&self.core);
-        let known = asked.connection.length().is_some();
         while let Some(chunk) = pass::next(upstream, asked).await? {
-            let fits = known || room.grow(chunk.len() as u64);
+            let fits = length.is_some() || room.grow(chunk.len() as u64);
             body.push(chunk);
             if !fits {
                 drop(room);
@@ -236,10 +302,17 @@ impl Fetch {
         lead.private();
     }
 
-    fn kept(self, lead: Lead<Entry>, mut asked: Asked, facts: Facts, body: Bytes) {
+    fn kept(self, lead: Lead<Entry>, asked: Asked, keeping: Keeping, chunks: &[Bytes]) {
+        match keeping.body(chunks) {
+            Ok(body) => self.fill(lead, asked, keeping, body),
+            Err(_) => self.broken(lead, asked, PART_LENGTH),
+        }
+    }
+
+    fn fill(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping, body: Bytes) {
         let (head, times) = (asked.take_head(), asked.times);
         self.finish(asked);
-        let material = Material { head, times, facts, body };
+        let material = keeping.material(head, times, body);
         fill::fill(&self.core, &self.inquiry, lead, &self.ground, material);
     }
 
@@ -256,7 +329,8 @@ impl Fetch {
                     let body = Growing::new(growing::Keep::All);
                     body.push(bytes);
                     body.finish(Complete::Whole);
-                    let incoming = self.incoming(&asked, &body, true, Some(reason));
+                    let (head, length) = Self::as_received(&asked);
+                    let incoming = self.incoming(head, length, &body, true, Some(reason));
                     lead.flight().stream(Arc::new(incoming));
                     self.finish(asked);
                     lead.private();
@@ -272,6 +346,11 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return;
         }
+        if self.inquiry.facts.range && asked.head.status == 200 && !short {
+            // As above: no need to send it all.
+            asked.leave.succeeded();
+            return lead.private();
+        }
         // What is here already may show that there will be no whole answer, while an error can be.
         let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
@@ -279,7 +358,8 @@ impl Fetch {
         };
         let body = Growing::new(growing::Keep::Passing);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
-        lead.flight().stream(Arc::new(self.incoming(&asked, &body, false, Some(reason))));
+        let (head, length) = Self::as_received(&asked);
+        lead.flight().stream(Arc::new(self.incoming(head, length, &body, false, Some(reason))));
         match self.pump(&mut asked, &body).await {
             Ok(()) => self.passed(lead, asked, &body),
             Err(fault) => {
@@ -289,26 +369,23 @@ impl Fetch {
         }
     }
 
-    /// Whether no tier takes a body of that length.
-    fn is_too_large(&self, length: u64) -> bool {
-        let plan = self.core.plan();
-        let memory = plan.memory_cache && length <= plan.memory_object_bytes_max;
-        !memory && self.core.store.is_none()
+    fn as_received(asked: &Asked) -> (ResponseHead, Option<u64>) {
+        (asked.head.clone(), asked.connection.length())
     }
 
     fn incoming(
         &self,
-        asked: &Asked,
+        head: ResponseHead,
+        length: Option<u64>,
         body: &Arc<Growing>,
         shared: bool,
         reason: Option<Reason>,
     ) -> Incoming {
-        let mut head = pass::clean(asked.head.clone());
+        let own = own_fields(&head);
+        let mut head = pass::clean(head);
         let gzip = is_gzip(&head);
-        let own = own_fields(&asked.head);
         let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         head.fields.retain(|field| !is_own(field.name));
-        let length = asked.connection.length();
         Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
     }
 
@@ -339,8 +416,33 @@ enum Kept {
     Not,
 }
 
+/// What to ask the origin for when `base` is stored: whether it still holds, what it lacks, or the
+/// whole.
+#[must_use]
+pub fn purpose<'b>(inquiry: &Inquiry, base: Option<&'b Arc<Entry>>) -> Purpose<'b> {
+    let gzip = inquiry.codings.gzip.is_acceptable();
+    let whole = Purpose::Fill { stored: None, gzip };
+    let Some(base) = base else { return whole };
+    let (fields, coded) = (base.fields(), base.marks().gzip);
+    if cut::answers(inquiry, base, crate::net::wall()) {
+        let stored = base.facts().has_validator.then_some(fields);
+        return Purpose::Fill { stored, gzip: gzip || (coded && stored.is_some()) };
+    }
+    let Held::Part(part) = Held::of(base) else { return whole };
+    match part.missing().filter(|_| is_strong(base)) {
+        Some(missing) => Purpose::Complete { stored: fields, missing, gzip: coded },
+        None => whole,
+    }
+}
+
+/// Whether a stored part can be completed: its validator names these bytes and no others.
+fn is_strong(part: &Entry) -> bool {
+    let received = part.facts().response_time;
+    Validators::of_fields(part.status(), part.fields(), received).strong().is_some()
+}
+
+/// The rest of a part is not as long as it says.
+const PART_LENGTH: Fault = Fault::Invalid("part_length");
 /// Up to this length a body is gathered before anybody gets it: it comes with its head or one
 /// round trip later, and is then written in one piece.
-const GATHER_BYTES_MAX: u64 = 64 * 1024;
-/// A longer response is not fetched whole for a request for a part of it.
-const RANGE_FILL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub const GATHER_BYTES_MAX: u64 = 64 * 1024;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
 use crate::http::Fields;
+use crate::net::wall;
 use crate::proxy::core::Core;
+use crate::proxy::cut;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Fault;
+use crate::proxy::fetch::GATHER_BYTES_MAX;
 use crate::proxy::flight::{Flight, How, Incoming, Outcome, Stage};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::race::{First, race};
@@ -127,7 +130,15 @@ async fn stream(
         None => CacheStatus { stored: !status.collapsed, ..status },
     };
     let own = watcher.own();
-    deliver::incoming(core, inquiry, incoming, reader, &own, status, client).await;
+    let short = incoming.length.is_some_and(|it| it <= GATHER_BYTES_MAX);
+    if short && inquiry.is_partial() {
+        let cut = deliver::incoming_cut(core, inquiry, incoming, reader, &own, status, client);
+        if let Err(fault) = cut.await {
+            return Followed::Failed(fault, None);
+        }
+    } else {
+        deliver::incoming(core, inquiry, incoming, reader, &own, status, client).await;
+    }
     Followed::Answered
 }
 
@@ -154,6 +165,10 @@ async fn landed(
     }
     let other = watcher.expected.as_ref().is_some_and(|it| it != entry.key());
     if other {
+        return Followed::Again;
+    }
+    // A part answers the request that brought it, and those for ranges of it.
+    if !watcher.leader && !cut::answers(inquiry, &entry, wall()) {
         return Followed::Again;
     }
     let facts = entry.facts();

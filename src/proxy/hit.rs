@@ -158,16 +158,12 @@ impl Reading<'_, '_, '_> {
         let found = shard.get(self.core.shared.seed.hash(&key), &key)?;
         let entry = match found.kind() {
             Kind::Content => Arc::clone(found),
+            Kind::Part(_) => return None,
             Kind::VaryIndex(_) => {
                 let index = Arc::clone(found);
                 let values = |name: &str| combined(request, name);
-                variant::find_in_shard(
-                    &self.core.shared.seed,
-                    &mut shard,
-                    &mut key,
-                    &index,
-                    values,
-                )?
+                let seed = &self.core.shared.seed;
+                variant::find_in_shard(seed, &mut shard, &mut key, &index, values)?
             }
         };
         if !entry.facts().serves_plain_request(self.now.wall) {

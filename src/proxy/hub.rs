@@ -99,6 +99,16 @@ pub enum Published {
     Doomed,
 }
 
+/// What became of an entry of the second tier that was offered to all cores.
+pub enum Offered<E> {
+    /// Visible now.
+    Shown,
+    /// This one is visible already.
+    Known(Arc<E>),
+    /// The key was purged since it was looked up: no core may keep it.
+    Doomed,
+}
+
 /// A purge's or a sweep's way through the hub. What comes in behind it is not met; what is there
 /// when it starts, and stays, is.
 pub struct Walk {
@@ -189,6 +199,36 @@ impl<E: Keyed> Hub<E> {
         }
         stripe.forgive(place);
         stripe.hold(place, entry, now)
+    }
+
+    /// Makes an entry of the second tier known as [`Hub::announce`] does, unless there is a live
+    /// one, which is as new or newer.
+    pub fn offer(
+        &self,
+        hash: u64,
+        entry: &Arc<E>,
+        now: Mono,
+        spared: impl FnOnce() -> bool,
+    ) -> Offered<E> {
+        let place = Place::of(&self.seed, hash, entry.key_bytes());
+        let mut stripe = self.lock(stripe_of(hash));
+        if let Some(live) = stripe.live(place, entry.key_bytes()) {
+            return Offered::Known(live);
+        }
+        if !spared() {
+            return Offered::Doomed;
+        }
+        stripe.allow_sharing(place);
+        match stripe.hold(place, entry, now) {
+            Published::New | Published::Replaced => Offered::Shown,
+            Published::Doomed => Offered::Doomed,
+        }
+    }
+
+    /// An attempt without a lead failed to renew what is stored: as [`Lead::fail`].
+    pub fn failed(&self, hash: u64, key: &[u8], now: Mono) {
+        let place = Place::of(&self.seed, hash, key);
+        self.lock(stripe_of(hash)).note_failure(place, key, now);
     }
 
     /// The way to all keys in reach.
@@ -300,7 +340,11 @@ impl<E: Keyed> Lead<E> {
             let mut stripe = self.hub.lock(self.stripe);
             // Doomed under the same lock, and no longer in its place then.
             if stripe.release(self.place, &self.flight, self.started) && !self.flight.is_doomed() {
-                stripe.forgive(self.place);
+                match how {
+                    // The origin had no part in it.
+                    How::Stored => stripe.allow_sharing(self.place),
+                    How::Fetched | How::Validated | How::Purged => stripe.forgive(self.place),
+                }
                 stripe.hold(self.place, shown, self.started)
             } else {
                 Published::Doomed

@@ -55,19 +55,16 @@ impl Journal {
     /// Whether no purge since `since` concerns `key`.
     #[must_use]
     pub fn spared(&self, since: Mark, key: &[u8]) -> bool {
-        if self.mark() == since {
-            return true;
-        }
-        let recent = self.lock();
-        let purges = usize::try_from(self.mark().0.saturating_sub(since.0));
-        let Some(purges) = purges.ok().filter(|it| *it <= recent.len()) else { return false };
-        !recent.iter().rev().take(purges).any(|matches| matches(key))
+        self.mark() == since || self.concerning(since, key) == Some(0)
     }
 
-    /// How many purges there were since `since`.
+    /// How many purges since `since` concern `key`; `None` when that is too long ago to know.
     #[must_use]
-    pub fn since(&self, since: Mark) -> u64 {
-        self.mark().0.saturating_sub(since.0)
+    pub fn concerning(&self, since: Mark, key: &[u8]) -> Option<usize> {
+        let recent = self.lock();
+        let purges = usize::try_from(self.mark().0.saturating_sub(since.0)).ok()?;
+        (purges <= recent.len())
+            .then(|| recent.iter().rev().take(purges).filter(|matches| matches(key)).count())
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<KeyFilter>> {
@@ -98,7 +95,9 @@ mod tests {
         assert!(!journal.spared(before, b"a"));
         assert!(journal.spared(before, b"b"));
         assert!(journal.spared(after, b"a"));
-        assert_eq!((journal.since(before), journal.since(after)), (1, 0));
+        assert_eq!(journal.concerning(before, b"a"), Some(1));
+        assert_eq!(journal.concerning(before, b"b"), Some(0));
+        assert_eq!(journal.concerning(after, b"a"), Some(0));
     }
 
     #[test]
@@ -111,5 +110,6 @@ mod tests {
         assert!(journal.spared(start, b"a"));
         purge_of(&journal, b"x");
         assert!(!journal.spared(start, b"a"));
+        assert_eq!(journal.concerning(start, b"a"), None);
     }
 }

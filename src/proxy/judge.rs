@@ -2,8 +2,9 @@
 //! from their doing, so that an explanation is what would happen.
 
 use crate::base::Wall;
-use crate::cache::{CacheStatus, Facts, Forward, Reason, Reuse, reuse};
+use crate::cache::{CacheStatus, Entry, Forward, Reason, Reuse, reuse};
 use crate::http::Method;
+use crate::proxy::cut::{self, Held};
 use crate::proxy::inquiry::Inquiry;
 
 /// What to do with an entry that was found.
@@ -21,17 +22,28 @@ pub enum Verdict {
     Refuse,
 }
 
-/// Judges an entry by its facts.
+/// Judges an entry.
 #[must_use]
-pub fn judge(inquiry: &Inquiry, facts: &Facts, now: Wall) -> Verdict {
+pub fn judge(inquiry: &Inquiry, entry: &Entry, now: Wall) -> Verdict {
+    let facts = entry.facts();
     if inquiry.facts.authorization && !facts.shareable {
         return match inquiry.facts.forward() {
             Ok(()) => Verdict::Alone(CacheStatus::forwarded(Reason::Authorization)),
             Err(_) => Verdict::Refuse,
         };
     }
+    if !cut::answers(inquiry, entry, now) {
+        return match inquiry.facts.forward() {
+            // Of what is large no more than is asked for.
+            Ok(()) if inquiry.facts.range && !is_short(entry) => {
+                Verdict::Alone(CacheStatus::forwarded(Reason::Partial))
+            }
+            Ok(()) => Verdict::Ask(Reason::Partial),
+            Err(_) => Verdict::Refuse,
+        };
+    }
     let ttl = facts.ttl(now);
-    match reuse(&inquiry.facts, facts, &inquiry.policy, now) {
+    match reuse(&inquiry.facts, &facts, &inquiry.policy, now) {
         Reuse::Fresh => Verdict::Serve(CacheStatus::hit(ttl)),
         Reuse::Stale(reason) => Verdict::Serve(CacheStatus::stale(ttl, reason)),
         Reuse::StaleWhileRevalidate => {
@@ -42,6 +54,17 @@ pub fn judge(inquiry: &Inquiry, facts: &Facts, now: Wall) -> Verdict {
         Reuse::Bypass(reason) => Verdict::Alone(CacheStatus::forwarded(reason)),
     }
 }
+
+/// Whether the whole of a part is known to be short enough to be fetched for a range of it.
+fn is_short(entry: &Entry) -> bool {
+    match Held::of(entry) {
+        Held::Whole => true,
+        Held::Part(part) => part.complete.is_some_and(|it| it <= RANGE_FILL_BYTES_MAX),
+    }
+}
+
+/// A longer response is not fetched whole for a request for a range of it.
+pub const RANGE_FILL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What is said of an answer from the origin, when `unfit` says why what is stored won't do, or
 /// nothing is stored, beside an index of variants or not.

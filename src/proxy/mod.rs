@@ -9,12 +9,12 @@
 //! | take the body | `exchange` (`body`) | 4xx | look up, or pass |
 //! | look up | `serve` (`judge`, `hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
 //! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
-//! | fill the cache | `fill` (`variant`) | | deliver |
+//! | fill the cache | `fill` (`keeping`, `variant`) | | deliver |
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
-//! | deliver | `deliver` (`coding`, `answer`) | the entry: 200, 206, 304, 416 | |
+//! | deliver | `deliver` (`coding`, `cut`, `answer`) | the entry: 200, 206, 304, 416 | |
 //! | count, log | `record` | | |
 //!
 //! `explain` says what would become of a request, by the same decisions. `core` holds all state of
@@ -27,6 +27,7 @@ mod ask;
 mod body;
 pub mod coding;
 pub mod core;
+mod cut;
 pub mod deliver;
 pub mod downstream;
 mod effects;
@@ -46,6 +47,7 @@ pub mod inbox;
 mod inquiry;
 pub mod journal;
 mod judge;
+mod keeping;
 pub mod keyed;
 mod keyring;
 pub mod origin;

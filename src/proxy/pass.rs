@@ -20,8 +20,7 @@ use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
 use crate::proxy::effects::{self, Filling};
 use crate::proxy::error::Fault;
-use crate::proxy::fill::{self, Ground, Material};
-use crate::proxy::hub::Published;
+use crate::proxy::fill::{self, Ground, Kept, Material};
 use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -62,7 +61,7 @@ pub async fn pass(core: &Rc<Core>, pass: Pass<'_>, client: &impl Downstream) {
     };
     match asked {
         Ok(asked) => settled(core, &pass, &ground, asked, client).await,
-        Err(fault) => rescue::fail(core, task, fault, client).await,
+        Err(fault) => rescue::fail(core, task, fault, pass.status, client).await,
     }
 }
 
@@ -99,7 +98,7 @@ async fn fill_get(
             let (answer, result) = kept(core, pass, filling, asked, body);
             deliver::whole(core, pass.task, answer, result, client).await;
         }
-        Err(fault) => broken(core, pass.task, asked, fault, client).await,
+        Err(fault) => broken(core, pass.task, asked, fault, pass.status, client).await,
     }
 }
 
@@ -114,9 +113,9 @@ fn kept(
     let Filling { inquiry, ground, facts } = filling;
     let (head, times) = (asked.head.clone(), asked.times);
     asked.finish(core, pass.upstream);
-    let material = Material { head: head.clone(), times, facts, body: body.clone() };
-    let (_, published) = fill::fill_solo(core, &inquiry, &ground, material);
-    let stored = published != Published::Doomed;
+    let material = Material { head: head.clone(), times, facts, body: body.clone(), grown_from: 0 };
+    let (_, kept) = fill::fill_solo(core, &inquiry, &ground, material);
+    let stored = kept == Kept::Stored;
     let status = CacheStatus { stored, fwd_status: Some(head.status), ..pass.status };
     let mut head = clean(head);
     deliver::note(&mut head.fields, &status);
@@ -125,9 +124,16 @@ fn kept(
 }
 
 /// Sends the error that an answer cut short becomes while nothing of it has gone out.
-async fn broken(core: &Core, task: &Task, asked: Asked, fault: Fault, client: &impl Downstream) {
+async fn broken(
+    core: &Core,
+    task: &Task,
+    asked: Asked,
+    fault: Fault,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
     asked.fail(core, fault);
-    rescue::fail(core, task, fault, client).await;
+    rescue::fail(core, task, fault, status, client).await;
 }
 
 /// Asks, and hands interim answers on.
@@ -168,8 +174,50 @@ pub async fn send(
     core: &Core,
     task: &Task,
     upstream: &Upstream,
+    asked: Asked,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
+    let copy = Copied { chunks: Vec::new(), at_end: None::<fn(&[Bytes])> };
+    send_copied(core, task, upstream, asked, status, copy, client).await;
+}
+
+/// A copy of a body that goes by.
+pub struct Copied<F> {
+    /// What has gone by; nothing where nobody asks for it.
+    chunks: Vec<Bytes>,
+    /// Is given all of it, before the client has the end.
+    at_end: Option<F>,
+}
+
+impl<F: FnOnce(&[Bytes])> Copied<F> {
+    /// For `at_end`, which is not called for a body that the client doesn't wait for, or that is
+    /// cut short.
+    pub const fn new(at_end: F) -> Self {
+        Self { chunks: Vec::new(), at_end: Some(at_end) }
+    }
+
+    fn take(&mut self, chunk: &Bytes) {
+        if self.at_end.is_some() {
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end(&self.chunks);
+        }
+    }
+}
+
+/// As [`send`], with a copy of the body.
+pub async fn send_copied(
+    core: &Core,
+    task: &Task,
+    upstream: &Upstream,
     mut asked: Asked,
     status: CacheStatus,
+    mut copy: Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
 ) {
     let stated = stated_length(&asked.head);
@@ -180,6 +228,8 @@ pub async fn send(
     let first = match asked.connection.at_hand() {
         Ok(AtHand::Whole(chunks)) => {
             asked.finish(core, upstream);
+            chunks.iter().for_each(|chunk| copy.take(chunk));
+            copy.end();
             let body = joined(chunks);
             let bodyless = task.head.method == Method::Head || code == 304 || code == 204;
             let length = if bodyless { stated } else { Some(body.len() as u64) };
@@ -187,7 +237,7 @@ pub async fn send(
             return deliver::whole(core, task, answer, result, client).await;
         }
         Ok(AtHand::Part(chunks)) => chunks,
-        Err(fault) => return broken(core, task, asked, fault, client).await,
+        Err(fault) => return broken(core, task, asked, fault, status, client).await,
     };
     let length = asked.connection.length();
     answer::push_own(core.plan(), &mut head.fields, &task.id, &task.standings);
@@ -195,7 +245,7 @@ pub async fn send(
     let reply = Reply { status: code, fields: head.fields, length };
     let sent = match client.start(reply).await {
         // Boxed: most answers are whole.
-        Ok(()) => Box::pin(pump(core, upstream, asked, first, client)).await,
+        Ok(()) => Box::pin(pump(core, upstream, asked, first, &mut copy, client)).await,
         Err(Gone) => Sent::left(0),
     };
     record::answered(core, task, code, result, sent);
@@ -207,10 +257,12 @@ async fn pump(
     upstream: &Upstream,
     mut asked: Asked,
     first: Vec<Bytes>,
+    copy: &mut Copied<impl FnOnce(&[Bytes])>,
     client: &impl Downstream,
 ) -> Sent {
     let mut bytes = 0;
     for chunk in first {
+        copy.take(&chunk);
         bytes += chunk.len() as u64;
         if client.chunk(chunk).await.is_err() {
             return Sent::left(bytes);
@@ -225,12 +277,17 @@ async fn pump(
         };
         match chunk {
             Ok(Some(chunk)) => {
+                copy.take(&chunk);
+                if asked.connection.is_done() {
+                    copy.end();
+                }
                 bytes += chunk.len() as u64;
                 if client.chunk(chunk).await.is_err() {
                     return Sent::left(bytes);
                 }
             }
             Ok(None) => {
+                copy.end();
                 asked.finish(core, upstream);
                 return match client.finish().await {
                     Ok(()) => Sent::whole(bytes),

@@ -296,8 +296,13 @@ async fn selected(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, Una
 }
 
 /// An unsafe method changed this resource (RFC 9111 section 4.4): forgets what is stored for it,
-/// whoever it was stored for.
-pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>) {
+/// whoever it was stored for. Tells which keys that concerned.
+pub async fn invalidate(
+    core: &Core,
+    upstream: &Upstream,
+    path: &str,
+    query: Option<&str>,
+) -> KeyFilter {
     let row = row_path(core.plan(), upstream, path, query);
     let keyed = keyed_query(core.plan(), upstream, query.map(str::as_bytes));
     let resource = Subject::Resource {
@@ -305,8 +310,10 @@ pub async fn invalidate(core: &Core, upstream: &Upstream, path: &str, query: Opt
         path: path.as_bytes().to_vec(),
         query: keyed.map(Cow::into_owned),
     };
-    let order = Order { matches: of_resource(core, upstream, path, query), subject: resource };
+    let matches = of_resource(core, upstream, path, query);
+    let order = Order { matches: Arc::clone(&matches), subject: resource };
     order.everywhere(core, from_store(core, Selection::Path(row.into()))).await;
+    matches
 }
 
 /// Forgets one key.
@@ -381,7 +388,7 @@ fn selection(plan: &Plan, scope: &Scope) -> Selection {
 }
 
 /// What one purge leaves in the journal: a note before the second tier and one after it.
-pub const NOTES: u64 = 2;
+pub const NOTES: usize = 2;
 /// How long the answer to a purge waits for the second tier to confirm it.
 const ORDER_SPAN: Duration = Duration::from_secs(10);
 /// How long the answer to another request waits where a purge is a consequence of it. Its client

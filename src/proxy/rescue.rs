@@ -10,6 +10,7 @@ use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::Counter;
 use crate::net::wall;
 use crate::proxy::core::Core;
+use crate::proxy::cut;
 use crate::proxy::deliver::{self, Whole};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Problem, Refusal};
@@ -29,6 +30,9 @@ pub async fn stale(
     client: &impl Downstream,
 ) -> Result<(), Reason> {
     let now = wall();
+    if !cut::answers(inquiry, entry, now) {
+        return Err(Reason::Partial);
+    }
     let reason = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)?;
     let ttl = entry.facts().ttl(now);
     let status = match fault {
@@ -45,31 +49,39 @@ pub async fn stale(
 }
 
 /// Sends the error that a fault of the origin becomes; `unused` is why what is stored could not
-/// stand in for it.
+/// stand in for it, `status` why the origin was asked.
 pub async fn fault(
     core: &Core,
     inquiry: &Inquiry,
     fault: Fault,
     unused: Option<Reason>,
+    status: CacheStatus,
     client: &impl Downstream,
 ) {
     let unreachable = !matches!(fault, Fault::NotAllowed | Fault::TooLarge | Fault::Internal);
     let fault = if inquiry.policy.offline && unreachable { Fault::OfflineNotCached } else { fault };
-    let Some(reason) = unused else { return fail(core, &inquiry.task, fault, client).await };
-    let cache_status = format!("apiproxyd; fwd=stale; detail={}", reason.as_str());
-    let told = Told::error(reason.as_str());
+    let Some(reason) = unused else {
+        return fail(core, &inquiry.task, fault, status, client).await;
+    };
+    let (cache_status, told) = (status.failed(reason.as_str()), Told::error(reason.as_str()));
     send(core, &inquiry.task, fault.problem(), Some(&cache_status), told, client).await;
 }
 
 /// Sends the error that a fault becomes, for a request that the cache has nothing for.
-pub async fn fail(core: &Core, task: &Task, fault: Fault, client: &impl Downstream) {
+pub async fn fail(
+    core: &Core,
+    task: &Task,
+    fault: Fault,
+    status: CacheStatus,
+    client: &impl Downstream,
+) {
     tracing::debug!(fault = fault.as_str(), id = task.id.as_str(), "no answer from the upstream");
     let detail = match fault {
         Fault::Truncated => Reason::Incomplete.as_str(),
         other => other.as_str(),
     };
-    let cache_status = format!("apiproxyd; fwd=miss; detail={detail}");
-    send(core, task, fault.problem(), Some(&cache_status), Told::error(detail), client).await;
+    let (cache_status, told) = (status.failed(detail), Told::error(detail));
+    send(core, task, fault.problem(), Some(&cache_status), told, client).await;
 }
 
 /// Sends the answer to a request that is refused.
@@ -79,9 +91,9 @@ pub async fn refuse(core: &Core, task: &Task, refusal: Refusal, client: &impl Do
     match refusal {
         Refusal::OnlyIfCached => {
             let detail = Reason::OnlyIfCached.as_str();
-            let cache_status = format!("apiproxyd; detail={detail}");
-            return send(core, task, problem, Some(&cache_status), Told::error(detail), client)
-                .await;
+            let cache_status = CacheStatus::new(Outcome::Local).failed(detail);
+            let told = Told::error(detail);
+            return send(core, task, problem, Some(&cache_status), told, client).await;
         }
         Refusal::BadBody(word) | Refusal::TrailersTooLarge(word) => count_bad_body(core, word),
         Refusal::Slow => count_bad_body(core, "timeout"),
@@ -100,7 +112,7 @@ async fn send(
     core: &Core,
     task: &Task,
     problem: Problem,
-    cache_status: Option<&str>,
+    cache_status: Option<&[u8]>,
     told: Told,
     client: &impl Downstream,
 ) {
@@ -118,6 +130,7 @@ async fn send(
         fields.push("WWW-Authenticate", challenge);
     }
     if let Some(cache_status) = cache_status {
+        fields.push("X-Cache", "MISS");
         fields.push("Cache-Status", cache_status);
     }
     let body = problem.to_json(task.id.as_str());

@@ -11,22 +11,24 @@ use crate::metrics::Counter;
 use crate::net::{mono, wall};
 use crate::proxy::alone::Alone;
 use crate::proxy::core::Core;
+use crate::proxy::cut::Held;
 use crate::proxy::deliver;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{Fault, Refusal};
-use crate::proxy::fetch::Fetch;
+use crate::proxy::fetch::{Fetch, Why};
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::follow::{self, Followed, Watcher};
-use crate::proxy::hub::{Join, Lead};
+use crate::proxy::hub::{Join, Lead, Offered, Traffic};
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
 use crate::proxy::rescue;
-use crate::proxy::variant;
+use crate::proxy::variant::{self, is_newer};
 use crate::store::GetOutcome;
 
 /// Answers a request that the cache may answer.
 pub async fn serve(core: &Rc<Core>, inquiry: Rc<Inquiry>, client: &impl Downstream) {
-    let mut search = Search { core: Rc::clone(core), inquiry, index: None, unfit: None };
+    let core = Rc::clone(core);
+    let mut search = Search { core, inquiry, index: None, gathered: false, unfit: None };
     for _ in 0..ROUNDS_MAX {
         match search.round(client).await {
             Round::Answered => return,
@@ -44,9 +46,23 @@ struct Search {
     inquiry: Rc<Inquiry>,
     /// The index of variants under the primary key.
     index: Option<Arc<Entry>>,
+    /// The other tiers were asked for what stands under each of its lists.
+    gathered: bool,
     /// What is stored and won't do as it is, and why.
     unfit: Option<(Arc<Entry>, Reason)>,
 }
+
+/// What this core has.
+#[derive(Default)]
+struct Local {
+    /// Responses that match, in no order.
+    found: Vec<Tiered>,
+    /// Keys under which the other tiers may have newer ones.
+    missing: Vec<Key>,
+}
+
+/// An entry, and what counts the tier it came from.
+type Tiered = (Arc<Entry>, Counter);
 
 enum Round {
     Answered,
@@ -66,14 +82,22 @@ impl Search {
     async fn round(&mut self, client: &impl Downstream) -> Round {
         let core = Rc::clone(&self.core);
         core.drain_inbox();
-        let local = self.local();
-        if local.is_none() {
-            core.cells.inc(Counter::L1Misses);
+        let Local { mut found, missing } = self.local();
+        if !missing.is_empty() {
+            match self.gather(&missing).await {
+                Some(gathered) => found.extend(gathered),
+                None => return Round::Again,
+            }
         }
-        if let Some(entry) = local
-            && let Some(round) = self.judge(&entry, None, client).await
-        {
-            return round;
+        let newest = |best: Tiered, it: Tiered| if is_newer(&it.0, &best.0) { it } else { best };
+        let fit = found.into_iter().reduce(newest).filter(|it| !self.is_settled(&it.0));
+        match fit {
+            None => core.cells.inc(Counter::L1Misses),
+            Some((entry, tier)) => {
+                if let Some(round) = self.judge(&entry, tier, client).await {
+                    return round;
+                }
+            }
         }
         let key = self.key();
         if !may_share(&self.inquiry, self.unfit.is_some()) {
@@ -97,29 +121,55 @@ impl Search {
     }
 
     /// What this core's part of L1 has for the request.
-    fn local(&mut self) -> Option<Arc<Entry>> {
+    fn local(&mut self) -> Local {
         let core = &self.core;
         let mut shard = core.shard.borrow_mut();
         let primary = &self.inquiry.primary;
-        let found = shard.get(primary.hash(), primary.bytes()).cloned();
-        if let Some(entry) = found {
-            if matches!(entry.kind(), Kind::Content) {
-                return self.unless_unfit(entry);
+        let mut local = Local::default();
+        if let Some(entry) = shard.get(primary.hash(), primary.bytes()).cloned() {
+            if !matches!(entry.kind(), Kind::VaryIndex(_)) {
+                local.found.push((entry, Counter::L1Hits));
+                return local;
             }
             self.index = Some(entry);
         }
-        let index = self.index.as_ref()?;
-        for key in variant::keys(&core.shared.seed, &self.inquiry, index) {
-            if let Some(entry) = shard.get(key.hash(), key.bytes()).cloned() {
-                return self.unless_unfit(entry);
+        let Some(index) = &self.index else { return local };
+        let keys = variant::keys(&core.shared.seed, &self.inquiry, index);
+        let gathers = keys.len() > 1 && !self.gathered;
+        for key in keys {
+            match shard.get(key.hash(), key.bytes()).cloned() {
+                Some(entry) => local.found.push((entry, Counter::L1Hits)),
+                None if gathers => local.missing.push(key),
+                None => {}
             }
         }
-        None
+        local
     }
 
-    fn unless_unfit(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let known = self.unfit.as_ref().is_some_and(|it| Arc::ptr_eq(&it.0, &entry));
-        (!known).then_some(entry)
+    /// What the other tiers have under these keys: where an index has several lists, the newest
+    /// response may be anywhere. `None`: some of it was purged meanwhile.
+    async fn gather(&mut self, keys: &[Key]) -> Option<Vec<Tiered>> {
+        let core = Rc::clone(&self.core);
+        let ground = Ground::new(&core, None);
+        let mut found = Vec::new();
+        for key in keys {
+            if let Some(entry) = core.shared.hub.live(key.hash(), key.bytes()) {
+                core.promote(&entry);
+                found.push((entry, Counter::HubHits));
+            } else if let Some(entry) = self.second_tier(key).await {
+                found.push((self.show_stored(entry, &ground), Counter::L2Hits));
+            }
+        }
+        self.gathered = true;
+        ground.spares(&core, &self.inquiry.primary).then_some(found)
+    }
+
+    /// Whether it is known that an entry won't do: itself, or a newer one that it must not stand
+    /// in for (RFC 9111 section 4).
+    fn is_settled(&self, entry: &Arc<Entry>) -> bool {
+        self.unfit.as_ref().is_some_and(|(unfit, _)| {
+            Arc::ptr_eq(unfit, entry) || (unfit.key() != entry.key() && !is_newer(entry, unfit))
+        })
     }
 
     /// The key to ask others for: the newest variant's, where there are variants.
@@ -133,15 +183,15 @@ impl Search {
     }
 
     /// Answers with an entry if the policy allows; `None` when the origin must be asked, and the
-    /// entry is noted as unfit. `from` is the flight or tier it came from, if not this core's L1.
+    /// entry is noted as unfit. `tier` counts where it came from.
     async fn judge(
         &mut self,
         entry: &Arc<Entry>,
-        from: Option<Counter>,
+        tier: Counter,
         client: &impl Downstream,
     ) -> Option<Round> {
         let inquiry = Rc::clone(&self.inquiry);
-        let status = match judge(&inquiry, &entry.facts(), wall()) {
+        let status = match judge(&inquiry, entry, wall()) {
             Verdict::Serve(status) => status,
             Verdict::ServeAndRefresh(status) => {
                 self.refresh(entry);
@@ -151,13 +201,19 @@ impl Search {
                 self.unfit = Some((Arc::clone(entry), reason));
                 return None;
             }
-            Verdict::Alone(status) => return Some(Round::Alone(status)),
+            Verdict::Alone(status) => {
+                if let Held::Part(_) = Held::of(entry) {
+                    // What comes may be put to it.
+                    self.unfit = Some((Arc::clone(entry), Reason::Partial));
+                }
+                return Some(Round::Alone(status));
+            }
             Verdict::Refuse => {
                 rescue::refuse(&self.core, &inquiry.task, Refusal::OnlyIfCached, client).await;
                 return Some(Round::Answered);
             }
         };
-        self.core.cells.inc(from.unwrap_or(Counter::L1Hits));
+        self.core.cells.inc(tier);
         deliver::entry(&self.core, &inquiry, entry, status, client).await;
         Some(Round::Answered)
     }
@@ -168,14 +224,11 @@ impl Search {
         let joined = core.shared.hub.join(key.hash(), key.bytes(), Some(entry), mono());
         if let Join::Lead(lead) = joined {
             core.cells.inc(Counter::BackgroundRefreshes);
-            self.fetch(Some(Arc::clone(entry))).spawn(lead);
+            let ground = Ground::new(core, self.index.clone());
+            let (core, inquiry) = (Rc::clone(core), Rc::clone(&self.inquiry));
+            let base = Some(Arc::clone(entry));
+            Fetch { core, inquiry, base, ground, why: Why::Refresh }.spawn(lead);
         }
-    }
-
-    fn fetch(&self, base: Option<Arc<Entry>>) -> Fetch {
-        let ground = Ground::new(&self.core, self.index.clone());
-        let inquiry = Rc::clone(&self.inquiry);
-        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }
     }
 
     /// An entry from another core or the second tier: an index is one step, a response the answer.
@@ -185,21 +238,23 @@ impl Search {
             self.index = Some(entry);
             return Round::Again;
         }
-        let answered = self.judge(&entry, Some(Counter::HubHits), client).await;
+        let answered = self.judge(&entry, Counter::HubHits, client).await;
         answered.unwrap_or(Round::Again)
     }
 
     /// Answers from any tier, or asks the origin for this client alone.
     async fn unshared(&mut self, key: &Key, client: &impl Downstream) -> Round {
         let live = self.core.shared.hub.live(key.hash(), key.bytes());
-        if let Some(entry) = live.and_then(|it| self.unless_unfit(it)) {
+        if let Some(entry) = live.filter(|it| !self.is_settled(it)) {
             return self.found(entry, client).await;
         }
-        let ground = Ground::new(&self.core, None);
-        if self.unfit.is_none()
-            && let Some(entry) = self.second_tier(key).await
-        {
-            return self.found_stored(entry, &ground, client).await;
+        if self.unfit.is_none() {
+            let ground = Ground::new(&self.core, None);
+            if let Some(entry) = self.second_tier(key).await {
+                return self.found_stored(entry, &ground, client).await;
+            }
+        } else if self.core.shared.hub.peek(key.hash(), key.bytes(), mono()) == Traffic::Waiting {
+            return self.later(client).await;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
@@ -210,13 +265,27 @@ impl Search {
         ground: &Ground,
         client: &impl Downstream,
     ) -> Round {
-        let published = fill::announce(&self.core, &self.inquiry, ground, &entry);
-        self.core.show(&entry, published);
+        let entry = self.show_stored(entry, ground);
         if let Kind::VaryIndex(_) = entry.kind() {
             self.index = Some(entry);
             return Round::Again;
         }
-        self.judge(&entry, Some(Counter::L2Hits), client).await.unwrap_or(Round::Again)
+        self.judge(&entry, Counter::L2Hits, client).await.unwrap_or(Round::Again)
+    }
+
+    /// Makes an entry of the second tier visible to all cores, unless another core has shown one
+    /// meanwhile; the one that is visible now. One whose key was purged since `ground` is returned
+    /// for this request and shown to nobody.
+    fn show_stored(&self, entry: Arc<Entry>, ground: &Ground) -> Arc<Entry> {
+        let hub = &self.core.shared.hub;
+        let spared = || ground.spares(&self.core, &self.inquiry.primary);
+        let shown = match hub.offer(entry.key().hash(), &entry, mono(), spared) {
+            Offered::Shown => entry,
+            Offered::Known(live) => live,
+            Offered::Doomed => return entry,
+        };
+        self.core.promote(&shown);
+        shown
     }
 
     /// The origin failed lately: the stale entry without another attempt, if it may.
@@ -239,9 +308,9 @@ impl Search {
                 self.index = Some(entry);
                 return Round::Again;
             }
-            let Verdict::Ask(reason) = judge(&self.inquiry, &entry.facts(), wall()) else {
+            let Verdict::Ask(reason) = judge(&self.inquiry, &entry, wall()) else {
                 fill::promote_stored(&self.core, &self.inquiry, lead, &ground, &entry);
-                let judged = self.judge(&entry, Some(Counter::L2Hits), client).await;
+                let judged = self.judge(&entry, Counter::L2Hits, client).await;
                 return judged.unwrap_or(Round::Again);
             };
             self.core.cells.inc(Counter::L2Hits);
@@ -258,7 +327,8 @@ impl Search {
         let base = self.unfit.as_ref().map(|it| Arc::clone(&it.0));
         let flight = Arc::clone(lead.flight());
         let inquiry = Rc::clone(&self.inquiry);
-        Fetch { core: Rc::clone(&self.core), inquiry, base, ground }.spawn(lead);
+        let core = Rc::clone(&self.core);
+        Fetch { core, inquiry, base, ground, why: Why::Asked }.spawn(lead);
         self.follow(Watcher { flight, leader: true, expected: None }, client).await
     }
 
@@ -302,7 +372,7 @@ impl Search {
                 if part || matches!(fault, Fault::Status(_)) {
                     return Round::Alone(self.status(Shared::No));
                 }
-                rescue::fault(&self.core, &self.inquiry, fault, unused, client).await;
+                rescue::fault(&self.core, &self.inquiry, fault, unused, status, client).await;
                 Round::Answered
             }
         }
@@ -325,7 +395,7 @@ impl Search {
     }
 
     async fn alone(self, status: CacheStatus, client: &impl Downstream) {
-        let Self { core, inquiry, index, unfit } = self;
+        let Self { core, inquiry, index, unfit, .. } = self;
         let stored = unfit.map(|it| it.0);
         Alone { inquiry: &inquiry, index, stored, status }.run(&core, client).await;
     }

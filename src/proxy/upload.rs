@@ -47,7 +47,7 @@ pub async fn streamed(
     let deadline = Deadline::after(upstream.request_timeout);
     let leave = match obtain(core, upstream, Patience::Some).await {
         Ok(leave) => leave,
-        Err(fault) => return rescue::fail(core, task, fault, client).await,
+        Err(fault) => return rescue::fail(core, task, fault, pass.status, client).await,
     };
     core.shared.upstream(upstream).retries.on_request();
     let framing = match task.framing.body {
@@ -123,7 +123,7 @@ async fn fail(
     client: &impl Downstream,
 ) {
     ask::blame(core, leave, fault);
-    rescue::fail(core, pass.task, fault, client).await;
+    rescue::fail(core, pass.task, fault, pass.status, client).await;
 }
 
 /// Why there is no answer.

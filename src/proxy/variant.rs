@@ -4,6 +4,11 @@
 //! fields seen, newest first, and a generation. A variant's key is the primary key, the
 //! generation and the request's values of one list. Dropping the index makes all variants
 //! unreachable at once, since the next index has another generation.
+//!
+//! Nearly every resource has one list, and a request then one key. An origin that changes its list
+//! makes more: a request has a key under each, and of what stands under them the newest by Date is
+//! its response (section 4). Only who has looked under all of them, in every tier, knows it: the
+//! hit path does where this core has them all, else `serve` gathers them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,14 +16,14 @@ use std::sync::Arc;
 use crate::base::Seed;
 use crate::cache::key::begin_variant;
 use crate::cache::{
-    AcceptEncoding, Entry, Facts, Key, Kind, Ledger, Shard, Vary, VaryIndex, VarySpec,
+    AcceptEncoding, Entry, Facts, Key, Kind, Ledger, Settings, Shard, Vary, VaryIndex, VarySpec,
     secondary_key,
 };
 use crate::http::Fields;
 use crate::proxy::inquiry::Inquiry;
 
-/// Finds the variant for a request's values in a core's part of L1, newest list first. `key` holds
-/// the primary key, and is used up.
+/// Finds the variant for a request's values in a core's part of L1; nothing unless the shard has
+/// one under each list and it is whole. `key` holds the primary key, and is used up.
 pub fn find_in_shard<'v>(
     seed: &Seed,
     shard: &mut Shard,
@@ -28,15 +33,23 @@ pub fn find_in_shard<'v>(
 ) -> Option<Arc<Entry>> {
     let Kind::VaryIndex(index) = index.kind() else { return None };
     let primary_bytes = key.len();
+    let mut newest: Option<Arc<Entry>> = None;
     for spec in &index.specs {
         key.truncate(primary_bytes);
         begin_variant(key, index.generation);
         secondary_key(spec, ENCODING, &values, key);
-        if let Some(entry) = shard.get(seed.hash(key), key) {
-            return Some(Arc::clone(entry));
+        let entry = shard.get(seed.hash(key), key)?;
+        if newest.as_ref().is_none_or(|it| is_newer(entry, it)) {
+            newest = Some(Arc::clone(entry));
         }
     }
-    None
+    newest.filter(|it| matches!(it.kind(), Kind::Content))
+}
+
+/// Whether one of two responses that match a request is to be preferred.
+#[must_use]
+pub fn is_newer(one: &Entry, other: &Entry) -> bool {
+    one.facts().is_newer_than(&other.facts())
 }
 
 /// The keys under which this request's variant may stand, newest list first.
@@ -76,29 +89,78 @@ pub fn place(
     facts: &Facts,
     number: u64,
 ) -> Placed {
+    // Vary on the coding is answered by making the coding.
     let spec = match Vary::of(fields) {
-        Vary::On(spec) if spec.as_str() != "accept-encoding" => spec,
-        // Vary on the coding alone is answered by making the coding.
-        _ => return Placed { key: inquiry.primary.clone(), index: None },
+        Vary::On(spec) => spec.without("accept-encoding"),
+        Vary::None | Vary::Any | Vary::TooWide => None,
     };
+    let Some(spec) = spec else { return Placed { key: inquiry.primary.clone(), index: None } };
     let old = known.and_then(|it| match it.kind() {
-        Kind::VaryIndex(index) => Some(index),
-        Kind::Content => None,
+        Kind::VaryIndex(index) => Some((it, index)),
+        Kind::Content | Kind::Part(_) => None,
     });
-    if let Some(old) = old.filter(|it| it.specs.first() == Some(&spec)) {
+    let outlives = |index: &Entry| {
+        index.facts().keep_until(&inquiry.policy) >= facts.keep_until(&inquiry.policy)
+    };
+    if let Some((_, old)) = old.filter(|(it, old)| old.specs.contains(&spec) && outlives(it)) {
         return Placed { key: key_of(seed, inquiry, old.generation, &spec), index: None };
     }
+    let old = old.map(|it| it.1);
     let generation = old.map_or(number, |it| it.generation);
     let key = key_of(seed, inquiry, generation, &spec);
     let older = old.map(|it| &*it.specs).unwrap_or_default();
     let older = older.iter().filter(|it| **it != spec).take(SPECS_MAX - 1).cloned();
     let specs = std::iter::once(spec.clone()).chain(older).collect();
     let index = VaryIndex { generation, specs };
-    let index = Entry::vary_index(inquiry.primary.clone(), *facts, index, ledger);
+    let facts = facts_of_index(facts, &inquiry.policy);
+    let index = Entry::vary_index(inquiry.primary.clone(), facts, index, ledger);
     Placed { key, index: Some(Arc::new(index)) }
+}
+
+/// The facts of an index: kept for twice as long as the variant that it is made for, so that it is
+/// not made anew for every later one.
+fn facts_of_index(facts: &Facts, policy: &Settings) -> Facts {
+    let kept = facts.keep_until(policy).since(facts.response_time);
+    Facts { lifetime: facts.lifetime.saturating_add(kept), ..*facts }
 }
 
 /// The daemon asks origins for what the client takes and makes the other coding itself.
 pub const ENCODING: AcceptEncoding = AcceptEncoding::Negotiated;
 /// Lists of fields one resource may have; a look-up tries each.
 const SPECS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::Wall;
+    use crate::cache::LifetimeSource;
+
+    fn facts() -> Facts {
+        Facts {
+            response_time: Wall::from_secs(1_000),
+            date: Wall::from_secs(1_000),
+            initial_age: Duration::from_secs(5),
+            lifetime: Duration::from_secs(60),
+            stale_while_revalidate: None,
+            stale_if_error: Some(Duration::from_secs(30)),
+            status: 200,
+            lifetime_source: LifetimeSource::MaxAge,
+            stale_forbidden: false,
+            no_cache: false,
+            immutable: false,
+            has_validator: false,
+            shareable: false,
+        }
+    }
+
+    #[test]
+    fn an_index_is_kept_twice_as_long_as_its_variant() {
+        let (policy, facts) = (Settings::default(), facts());
+        let kept = facts.keep_until(&policy);
+        assert_eq!(kept, Wall::from_secs(1_000 + 55 + 30));
+        let index = facts_of_index(&facts, &policy).keep_until(&policy);
+        assert_eq!(index, kept.plus(Duration::from_secs(85)));
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::PATIENCE;
 use super::message::{Reader, Response, Unreadable};
+use super::structured::check_cache_status;
 
 /// Why there is no answer.
 pub type Fault = Unreadable;
@@ -103,9 +104,12 @@ impl Client {
         self.try_read(method).unwrap_or_else(|fault| panic!("no answer to {method}: {fault:?}"))
     }
 
-    /// The next answer, or why there is none.
+    /// The next answer, or why there is none. What it says of the cache must be well-formed.
+    #[track_caller]
     pub fn try_read(&mut self, method: &str) -> Result<Response, Fault> {
-        Reader { from: &mut self.stream, buf: &mut self.buf }.response(method)
+        let answer = Reader { from: &mut self.stream, buf: &mut self.buf }.response(method)?;
+        check_cache_status(&answer);
+        Ok(answer)
     }
 
     /// Whether nothing has come yet that was not taken.

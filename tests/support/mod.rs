@@ -7,6 +7,8 @@
 //! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
+//! | `ranges` | an origin that honours ranges, and a look at what comes of them |
+//! | `structured` | structured fields and Cache-Status, to the letter |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
@@ -28,6 +30,8 @@ pub mod message;
 pub mod metrics;
 pub mod origin;
 pub mod proxy;
+pub mod ranges;
+pub mod structured;
 pub mod tls;
 
 pub use client::{Client, Fault};

@@ -59,6 +59,26 @@ impl Origin {
         })
     }
 
+    /// Says with its answer's fields what a request's `Say` field holds, `;;` between them, and
+    /// with a body that counts its requests (`answer 0`, ...). `Say-Status` sets the status. A
+    /// condition that `Say` matches by its ETag gets a 304.
+    pub fn obedient() -> Self {
+        let turn = AtomicUsize::new(0);
+        Self::respond(move |asked| {
+            let body = format!("answer {}", turn.fetch_add(1, Ordering::SeqCst));
+            let said = asked.field("Say").unwrap_or_default().to_owned();
+            let fields: Vec<(&str, &str)> =
+                said.split(";;").filter_map(|it| it.split_once(": ")).collect();
+            let tag = fields.iter().find(|it| it.0 == "ETag").map(|it| it.1);
+            let status = match asked.field("Say-Status") {
+                Some(status) => status.parse().unwrap(),
+                None if tag.is_some() && asked.field("If-None-Match") == tag => 304,
+                None => 200,
+            };
+            answer(status, &fields, if status == 304 { "" } else { &body })
+        })
+    }
+
     /// Plays `script` on every connection, each on a thread of its own.
     pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -7,13 +7,13 @@ use proptest::test_runner::Config;
 
 use super::*;
 
-fn json(text: impl AsRef<[u8]>) -> Result<BodyDigest, NotCanonical> {
+pub(super) fn json(text: impl AsRef<[u8]>) -> Result<BodyDigest, NotCanonical> {
     digest_body(b"application/json", text.as_ref())
 }
 
 /// A JSON value with its numbers as they are spelt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     Literal(&'static str),
     Number(String),
     String(String),
@@ -22,7 +22,7 @@ enum Value {
 }
 
 /// Chooses how a value is written; two styles of one value must not differ in digest.
-struct Style {
+pub(super) struct Style {
     choices: Vec<u8>,
     at: usize,
 }
@@ -37,7 +37,7 @@ impl Style {
         out.push_str(["", "", "", " ", "\n", "\t\r\n ", "  "][self.choose(7)]);
     }
 
-    fn write(&mut self, value: &Value, out: &mut String) {
+    pub(super) fn write(&mut self, value: &Value, out: &mut String) {
         self.space(out);
         match value {
             Value::Literal(word) => out.push_str(word),
@@ -97,13 +97,14 @@ impl Style {
 fn number() -> impl Strategy<Value = String> {
     // Neighbours in value and in spelling, so that equal and unequal pairs both come often.
     prop_oneof![
-        Just(&["0", "-0", "0.0", "1", "1.0", "1e0", "1E0", "1e+0", "10e-1", "-1", "12"][..])
-            .prop_flat_map(proptest::sample::select)
-            .prop_map(str::to_owned),
+        proptest::sample::select(NUMBERS).prop_map(str::to_owned),
         any::<i64>().prop_map(|number| number.to_string()),
         (0..999u32, 0..999u32, -20..20i32).prop_map(|(a, b, e)| format!("{a}.{b}e{e}")),
     ]
 }
+
+pub(super) const NUMBERS: &[&str] =
+    &["0", "-0", "0.0", "1", "1.0", "1e0", "1E0", "1e+0", "10e-1", "-1", "12"];
 
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -130,10 +131,11 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-const ODD_CHARS: &[char] = &['a', '"', '\\', '/', '\n', '\u{1}', 'é', '\u{ffff}', '😀', ','];
+pub(super) const ODD_CHARS: &[char] =
+    &['a', '"', '\\', '/', '\n', '\u{1}', 'é', '\u{ffff}', '😀', ','];
 
 /// A small change somewhere in the value; where it finds nothing to change, none.
-fn change(value: &mut Value, choices: &mut Style) {
+pub(super) fn change(value: &mut Value, choices: &mut Style) {
     match value {
         Value::Literal(word) => *word = if *word == "null" { "true" } else { "null" },
         Value::Number(spelling) => match choices.choose(3) {
@@ -173,7 +175,7 @@ fn change(value: &mut Value, choices: &mut Style) {
     }
 }
 
-fn style(choices: &[u8]) -> Style {
+pub(super) fn style(choices: &[u8]) -> Style {
     Style { choices: choices.to_vec(), at: 0 }
 }
 
@@ -183,7 +185,7 @@ fn written(value: &Value, choices: &[u8]) -> String {
     out
 }
 
-/// 20,000 cases unless `PROPTEST_CASES` asks for more.
+/// 20,000 cases unless `PROPTEST_CASES` asks for more; `million` has the many.
 fn cases() -> Config {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     Config { cases: asked.unwrap_or(20_000), ..Config::default() }

@@ -37,6 +37,12 @@ fn vary_index() -> Entry {
     Entry::vary_index(key(), plain_facts(), index, &ledger())
 }
 
+fn part_of(first: u64, complete: Option<u64>) -> Entry {
+    let part = Part { span: Span { first, last: first + 4 }, complete };
+    let facts = Facts { status: 206, ..plain_facts() };
+    Entry::part(key(), facts, &head(), BODY, part, &ledger())
+}
+
 fn read(record: &[u8]) -> Result<Entry, RecordFault> {
     decode(record, BODY, &key(), &ledger())
 }
@@ -77,6 +83,36 @@ fn a_vary_index_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_part_comes_back_as_it_was() {
+    for (first, complete) in [(0, Some(9)), (4, Some(9)), (7, Some(1 << 40)), (3, None)] {
+        let entry = part_of(first, complete);
+        assert!(same(&read(&encode(&entry)).unwrap(), &entry), "{first} {complete:?}");
+    }
+}
+
+#[test]
+fn a_part_that_cannot_be_one_is_invalid() {
+    let record = encode(&part_of(4, Some(100)));
+    let first_at = KEY_AT + key().bytes().len();
+    let cases: [(usize, &[u8]); 6] = [
+        (first_at, &u64::MAX.to_be_bytes()),
+        (first_at, &(u64::MAX - 4).to_be_bytes()),
+        (first_at + 8, &8_u64.to_be_bytes()), // shorter than the part
+        (STATUS_AT, &200_u16.to_be_bytes()),  // a whole in the form of a part
+        (first_at + 16, b"Content-Range: 1\r\n"), // names its place twice
+        (first_at + 16, b" "),
+    ];
+    for (at, bytes) in cases {
+        let fault = fault(&forged(record.clone(), at, bytes));
+        assert_eq!(fault, Some(RecordFault::Invalid), "{bytes:?} at {at}");
+    }
+    let all = forged(encode(&part_of(0, Some(9))), first_at + 8, &5_u64.to_be_bytes());
+    assert_eq!(fault(&all), Some(RecordFault::Invalid), "a part that is the whole");
+    let whole = forged(encode(&content()), STATUS_AT, &206_u16.to_be_bytes());
+    assert_eq!(fault(&whole), Some(RecordFault::Invalid), "a part in the form of a whole");
+}
+
+#[test]
 fn what_is_decoded_is_charged_and_what_is_refused_is_not() {
     let ledger = ledger();
     let record = encode(&content());
@@ -89,7 +125,7 @@ fn what_is_decoded_is_charged_and_what_is_refused_is_not() {
 
 #[test]
 fn every_cut_is_a_fault() {
-    for entry in [content(), vary_index()] {
+    for entry in [content(), vary_index(), part_of(3, None)] {
         let record = encode(&entry);
         for end in 0..record.len() {
             let body = entry.body().clone();
@@ -132,7 +168,7 @@ fn values_out_of_range_are_invalid_even_under_a_good_checksum() {
     let record = encode(&content());
     let fields_at = KEY_AT + key().bytes().len();
     let cases: [(usize, &[u8]); 7] = [
-        (SEALED_AT, &[2]),                     // kind
+        (SEALED_AT, &[3]),                     // kind
         (SEALED_AT, &[KIND_VARY_INDEX]),       // an index with a body
         (STATUS_AT, &199_u16.to_be_bytes()),   // an interim status
         (STATUS_AT, &1_000_u16.to_be_bytes()), // no status
@@ -174,6 +210,7 @@ proptest! {
             fields.push(name, value);
         }
         let body = Bytes::from(body);
+        let facts = Facts { status: if facts.status == 206 { 200 } else { facts.status }, ..facts };
         let entry = Entry::new(key(), facts, &fields, body.clone(), &ledger());
         let back = decode(&encode(&entry), body, &key(), &ledger());
         prop_assert!(same(&back.unwrap(), &entry));
@@ -182,11 +219,15 @@ proptest! {
     /// With the checksum put right, so that the change reaches every check behind it.
     #[test]
     fn a_mutated_record_never_panics_and_decodes_to_what_it_says(
-        index in any::<bool>(),
+        kind in 0..3,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
-        let entry = if index { vary_index() } else { content() };
+        let entry = match kind {
+            0 => content(),
+            1 => vary_index(),
+            _ => part_of(3, Some(20)),
+        };
         let mut record = encode(&entry);
         for (at, byte) in changes {
             let at = at.index(record.len());

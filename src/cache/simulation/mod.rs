@@ -35,13 +35,14 @@ struct Stored {
     truth: Truth,
 }
 
-/// The cache around the policy: one spec for each URI, one response for each key.
+/// The cache around the policy: the lists seen for each URI, one response for each key.
 struct World {
     random: Random,
     now: Wall,
     settings: Settings,
     origin: Origin,
-    specs: HashMap<usize, Option<VarySpec>>,
+    /// No list is one too: every request agrees in it.
+    specs: HashMap<usize, Vec<Option<VarySpec>>>,
     stored: HashMap<(usize, Vec<u8>), Stored>,
     judge: Judge,
 }
@@ -70,6 +71,11 @@ impl World {
 
     fn step(&mut self) {
         self.now = self.now.plus(std::time::Duration::from_millis(self.random.below(20_000)));
+        if self.random.one_in(80) {
+            // Somebody sets the clock back.
+            self.now = self.now.minus(secs(self.random.below(300)));
+            self.judge.clock_set_back();
+        }
         if self.random.one_in(10) {
             self.origin.up = !self.origin.up || self.random.one_in(2);
         }
@@ -101,8 +107,7 @@ impl World {
             assert_eq!(reason, Reason::RequestNoStore);
             return;
         }
-        let key = self.key(client);
-        let Some(stored) = self.stored.get(&key).cloned() else {
+        let Some(stored) = self.selected(client) else {
             return match request.forward() {
                 Ok(()) => {
                     self.judge.may_ask(client);
@@ -171,16 +176,19 @@ impl World {
         let (status, fields) = (stored.truth.status, &stored.fields);
         let updated = update(request, status, fields, &answer.head, exchange, &self.settings);
         self.judge.counts.updated += 1;
-        let key = self.key(client);
         match updated.keep {
             Keep::Replace => {
                 let truth = stored.truth.updated_by(answer.truth.clone());
                 let renewed = Stored { fields: updated.fields, facts: updated.facts, truth };
+                // Its new Vary may be another list: then it moves.
+                self.remove(client.uri, stored);
                 self.insert(client, renewed);
             }
             Keep::Leave(_) => {}
-            Keep::Remove(_) => {
-                self.stored.remove(&key);
+            Keep::Remove(reason) => {
+                let cookie = reason == Reason::SetCookie && answer.truth.set_cookie;
+                assert!(!cookie, "a new cookie is for its client alone");
+                self.remove(client.uri, stored);
             }
         }
     }
@@ -236,24 +244,42 @@ impl World {
             Vary::On(spec) => Some(spec),
             other => panic!("stored in spite of {other:?}"),
         };
-        self.specs.insert(client.uri, spec);
-        let key = self.key(client);
+        let key = key(client, spec.as_ref());
+        let specs = self.specs.entry(client.uri).or_default();
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
         self.stored.insert(key, stored);
     }
 
-    fn key(&self, client: &Client) -> (usize, Vec<u8>) {
-        let mut key = Vec::new();
-        if let Some(Some(spec)) = self.specs.get(&client.uri) {
-            key.extend_from_slice(spec.as_str().as_bytes());
-            key.push(b'\n');
-            secondary_key_of(spec, AcceptEncoding::Selects, &client.fields, &mut key);
-        }
-        (client.uri, key)
+    fn remove(&mut self, uri: usize, stored: &Stored) {
+        self.stored.retain(|(of, _), it| *of != uri || it.truth.id != stored.truth.id);
+    }
+
+    /// The newest of what matches the request (RFC 9111 section 4).
+    fn selected(&self, client: &Client) -> Option<Stored> {
+        let specs = self.specs.get(&client.uri)?;
+        let found = specs.iter().filter_map(|it| self.stored.get(&key(client, it.as_ref())));
+        found
+            .reduce(|best, it| if it.facts.is_newer_than(&best.facts) { it } else { best })
+            .cloned()
     }
 
     fn serve(&mut self, client: &Client, stored: &Stored, how: How) {
+        let others = self.stored.iter().filter(|((uri, _), _)| *uri == client.uri);
+        self.judge.newest(client, stored, others.map(|(_, it)| &it.truth));
         self.judge.served(client, stored, how, &self.settings, self.now);
     }
+}
+
+fn key(client: &Client, spec: Option<&VarySpec>) -> (usize, Vec<u8>) {
+    let mut key = Vec::new();
+    if let Some(spec) = spec {
+        key.extend_from_slice(spec.as_str().as_bytes());
+        key.push(b'\n');
+        secondary_key_of(spec, AcceptEncoding::Selects, &client.fields, &mut key);
+    }
+    (client.uri, key)
 }
 
 fn run(seed: u64, steps: usize) -> judge::Counts {

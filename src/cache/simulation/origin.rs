@@ -113,7 +113,9 @@ pub(super) struct Truth {
     pub max_age: Option<u64>,
     pub s_maxage: Option<u64>,
     pub expires: Option<Wall>,
+    /// The time of arrival where it is not told.
     pub date: Wall,
+    pub told_date: bool,
     pub no_store: bool,
     pub private: bool,
     pub no_cache: bool,
@@ -137,9 +139,10 @@ impl Truth {
     fn random(id: u64, client: &Client, exchange: Exchange, random: &mut Random) -> Self {
         let skew = Duration::from_secs(random.below(30));
         let responded = Wall::from_secs(exchange.responded.as_secs());
-        let date = if random.one_in(6) {
+        let told_date = !random.one_in(6);
+        let date = if told_date && random.one_in(6) {
             responded.plus(skew)
-        } else if random.one_in(6) {
+        } else if told_date && random.one_in(6) {
             responded.minus(skew)
         } else {
             responded
@@ -152,6 +155,7 @@ impl Truth {
             s_maxage: random.maybe(6, |random| random.pick(&[0, 10, 60])),
             expires: random.maybe(4, |random| date.plus(Duration::from_secs(random.below(90)))),
             date,
+            told_date,
             no_store: random.one_in(12),
             private: random.one_in(12),
             no_cache: random.one_in(12),
@@ -194,7 +198,9 @@ impl Truth {
         // Present in each head, so that an update replaces the directives as a whole.
         directives.push(random.pick(&["x", "x=\"max-age=9, public\"", "community=\"UCI\""]).into());
         write_directives(&mut fields, directives, random);
-        fields.push("Date", write_http_date(self.date));
+        if self.told_date {
+            fields.push("Date", write_http_date(self.date));
+        }
         if let Some(expires) = self.expires {
             fields.push("Expires", write_http_date(expires));
         }
@@ -227,6 +233,13 @@ impl Truth {
             set_cookie: if newer.set_cookie { newer.shares_cookie() } else { self.set_cookie },
             ..newer
         }
+    }
+
+    /// Whether the request agrees with the one that was answered in every field that chooses.
+    pub fn matches(&self, client: &Client) -> bool {
+        let foo = !self.vary_foo || self.foo == client.foo;
+        let bar = !self.vary_bar || self.bar == client.bar;
+        foo && bar
     }
 
     /// Whether sharing a cookie is allowed in so many words.

@@ -50,6 +50,32 @@ fn a_targeted_field_decides_in_place_of_cache_control() {
     }
 }
 
+/// RFC 9111 section 3.3: one part, to a request for a range, by the rules for a 200.
+#[test]
+fn a_part_is_stored_as_an_incomplete_200_would_be() {
+    const PART: (&str, &str) = ("Content-Range", "bytes 0-4/10");
+    const LONG: (&str, &str) = ("Cache-Control", "max-age=60");
+    let ranged = get(&[("Range", "bytes=0-4")]);
+    let multipart = ("Content-Type", "multipart/byteranges; boundary=x");
+    let rows: &[(Lines<'_>, Result<(), Reason>)] = &[
+        (&[PART, LONG], Ok(())),
+        (&[PART], Ok(())),
+        (&[PART, ("ETag", "\"a\"")], Ok(())),
+        (&[PART, ("Cache-Control", "no-store")], Err(Reason::NoStore)),
+        (&[PART, ("Cache-Control", "private")], Err(Reason::Private)),
+        (&[PART, LONG, ("Vary", "*")], Err(Reason::VaryAny)),
+        (&[LONG], Err(Reason::PartUnusable)),
+        (&[LONG, multipart], Err(Reason::PartUnusable)),
+        (&[LONG, ("Content-Range", "bytes 4-2/10")], Err(Reason::PartUnusable)),
+        (&[LONG, ("Content-Range", "lines 0-4/10")], Err(Reason::PartUnusable)),
+    ];
+    for (lines, expected) in rows {
+        let found = storable(&ranged, &head(206, lines), AT_ONCE, &Settings::default());
+        assert_eq!(found.map(drop), *expected, "{lines:?}");
+    }
+    assert_eq!(judged(206, &[PART, LONG]), Err(Reason::PartUnusable), "nobody asked for it");
+}
+
 /// RFC 9111 section 3: which methods.
 #[test]
 fn only_responses_to_cacheable_methods_are_stored() {
@@ -83,7 +109,7 @@ fn a_status_is_stored_with_a_lifetime_unless_it_is_for_one_request() {
         let stale = judged(status, &[("Expires", &stale), ("Date", DATE)]);
         assert_eq!(stale.is_ok(), status < 400, "{status}: a stale error is of no use");
     }
-    assert_eq!(judged(206, &[("Cache-Control", "max-age=60")]), Err(Reason::Partial));
+    assert_eq!(judged(206, &[("Cache-Control", "max-age=60")]), Err(Reason::PartUnusable));
     for status in [103, 304, 401, 407, 408, 412, 416, 417, 421, 425, 426, 428, 429, 431, 511] {
         let judged = judged(status, &[("Cache-Control", "public, max-age=60")]);
         assert_eq!(judged, Err(Reason::Status), "{status}");
@@ -200,6 +226,7 @@ fn a_response_that_is_stale_at_once_is_stored_only_if_it_can_be_of_use() {
     assert_eq!(of("max-age=0", &offline), Ok(()));
     assert_eq!(of("max-age=0", &Settings::default()), Ok(()));
     assert_eq!(of("max-age=0, stale-if-error=5", &strict), Ok(()));
+    assert_eq!(of("max-age=0, stale-while-revalidate=5", &strict), Ok(()));
     assert_eq!(of("max-age=0, must-revalidate", &offline), Err(Reason::NoValidator));
     assert_eq!(of("s-maxage=0", &Settings::default()), Err(Reason::NoValidator));
     let old = head(200, &[("Cache-Control", "max-age=5"), ("Age", "7")]);

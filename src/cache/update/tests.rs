@@ -149,11 +149,11 @@ fn a_head_response_updates_what_it_describes_and_invalidates_what_it_contradicts
         (503, &[], HeadUpdate::Ignore),
     ];
     for (status, lines, expected) in cases {
-        let decided = head_update(200, &stored, 10, &head(status, lines), LATER);
+        let decided = head_update(200, &stored, Some(10), &head(status, lines), LATER);
         assert_eq!(decided, expected, "{status} {lines:?}");
     }
-    assert_eq!(head_update(301, &stored, 10, &head(200, &[]), LATER), HeadUpdate::Ignore);
-    assert_eq!(head_update(404, &stored, 10, &head(404, &[]), LATER), HeadUpdate::Ignore);
+    assert_eq!(head_update(301, &stored, Some(10), &head(200, &[]), LATER), HeadUpdate::Ignore);
+    assert_eq!(head_update(404, &stored, Some(10), &head(404, &[]), LATER), HeadUpdate::Ignore);
 }
 
 #[test]

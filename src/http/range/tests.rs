@@ -152,29 +152,69 @@ fn content_range_names_a_part_or_the_length() {
 #[test]
 fn a_multipart_body_is_what_section_14_6_shows() {
     let spans = [span(0, 1), span(4, 6)];
-    let multipart =
-        Multipart { boundary: "B", content_type: Some(b"text/plain"), complete: 8, spans: &spans };
+    let multipart = Multipart {
+        boundary: "B",
+        content_type: Some(b"text/plain"),
+        complete: Some(8),
+        spans: &spans,
+    };
     let mut body = b"before".to_vec();
-    assert!(multipart.write_body(b"abcdefgh", &mut body));
+    assert!(multipart.write_body(b"abcdefgh", 0, &mut body));
     let expected = "before--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/8\r\n\r\nab\
         \r\n--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 4-6/8\r\n\r\nefg\r\n--B--\r\n";
     assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
     assert_eq!(multipart.content_length() + 6, body.len() as u64);
     assert_eq!(multipart.media_type(), "multipart/byteranges; boundary=B");
 
+    // The bytes from the third on will do for what lies among them.
+    let tail = [span(2, 3), span(6, 6)];
+    let tail = Multipart { content_type: None, complete: None, spans: &tail, ..multipart };
+    let mut body = Vec::new();
+    assert!(tail.write_body(b"cdefg", 2, &mut body));
+    let expected = "--B\r\nContent-Range: bytes 2-3/*\r\n\r\ncd\r\n--B\r\n\
+        Content-Range: bytes 6-6/*\r\n\r\ng\r\n--B--\r\n";
+    assert_eq!(std::str::from_utf8(&body).unwrap(), expected);
+    assert!(!multipart.write_body(b"cdefg", 2, &mut body), "the first two bytes are not there");
+
     let untyped = Multipart { content_type: None, ..multipart };
     let mut body = Vec::new();
-    assert!(untyped.write_body(b"abcdefgh", &mut body));
+    assert!(untyped.write_body(b"abcdefgh", 0, &mut body));
     assert!(body.starts_with(b"--B\r\nContent-Range: bytes 0-1/8\r\n\r\nab\r\n"));
 }
 
 #[test]
 fn a_body_shorter_than_its_spans_is_not_written() {
     let spans = [span(0, 1), span(4, 6)];
-    let multipart = Multipart { boundary: "B", content_type: None, complete: 8, spans: &spans };
+    let multipart =
+        Multipart { boundary: "B", content_type: None, complete: Some(8), spans: &spans };
     let mut body = b"before".to_vec();
-    assert!(!multipart.write_body(b"abcde", &mut body));
+    assert!(!multipart.write_body(b"abcde", 0, &mut body));
     assert_eq!(body, b"before");
+}
+
+#[test]
+fn a_range_is_written_as_it_is_read() {
+    for text in ["0-0", "5-", "-7", "3-18446744073709551614"] {
+        let ranges = Ranges::parse(format!("bytes={text}").as_bytes()).unwrap();
+        assert_eq!(ranges.as_slice()[0].to_string(), text);
+    }
+}
+
+#[test]
+fn spans_know_their_neighbours() {
+    // (one, other, contains, touches, joined)
+    let rows = [
+        (span(2, 5), span(2, 5), true, true, span(2, 5)),
+        (span(2, 5), span(3, 4), true, true, span(2, 5)),
+        (span(2, 5), span(6, 9), false, true, span(2, 9)),
+        (span(2, 5), span(0, 1), false, true, span(0, 5)),
+        (span(2, 5), span(7, 9), false, false, span(2, 9)),
+    ];
+    for (one, other, contains, touches, joined) in rows {
+        assert_eq!((one.contains(&other), one.touches(&other)), (contains, touches));
+        assert_eq!(one.join(other), joined);
+    }
+    assert_eq!((span(4, 6).from(3), span(4, 6).from(5)), (Some(span(1, 3)), None));
 }
 
 fn any_range() -> impl Strategy<Value = Range> {
@@ -254,11 +294,11 @@ proptest! {
         let multipart = Multipart {
             boundary: "boundary",
             content_type: typed.then_some(&b"application/json"[..]),
-            complete: 2_000,
+            complete: Some(2_000),
             spans: &spans,
         };
         let mut body = Vec::new();
-        prop_assert!(multipart.write_body(&whole, &mut body));
+        prop_assert!(multipart.write_body(&whole, 0, &mut body));
         prop_assert_eq!(multipart.content_length(), body.len() as u64);
     }
 

@@ -51,13 +51,7 @@ impl<E> Stripe<E> {
     /// Notes a new fetch.
     pub(super) fn start(&mut self, place: Place, key: &[u8], now: Mono) -> Started<E> {
         self.sweep_along(now);
-        let busy = self.busy.entry(place).or_insert_with(|| Busy {
-            key: key.into(),
-            flight: None,
-            solo_until: Mono::START,
-            retry_at: Mono::START,
-            failures: 0,
-        });
+        let busy = self.busy.entry(place).or_insert_with(|| Busy::new(key));
         debug_assert!(busy.flight.is_none() && *busy.key == *key);
         let flight = Flight::new();
         busy.flight = Some(Arc::clone(&flight));
@@ -96,10 +90,28 @@ impl<E> Stripe<E> {
     /// Notes a failure to renew what is stored.
     pub(super) fn mark_failed(&mut self, place: Place, flight: &Arc<Flight<E>>, now: Mono) {
         let room = self.has_room();
-        let Some(busy) = self.of_flight(place, flight).filter(|_| room) else { return };
-        let span = RETRY_SPAN_MIN * (1 << busy.failures.min(6));
-        busy.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
-        busy.failures = busy.failures.saturating_add(1);
+        if let Some(busy) = self.of_flight(place, flight).filter(|_| room) {
+            busy.wait(now);
+        }
+    }
+
+    /// Notes a failure to renew what is stored, of an attempt that has no flight.
+    pub(super) fn note_failure(&mut self, place: Place, key: &[u8], now: Mono) {
+        if !self.has_room() {
+            return;
+        }
+        self.sweep_along(now);
+        let busy = self.busy.entry(place).or_insert_with(|| Busy::new(key));
+        if *busy.key == *key {
+            busy.wait(now);
+        }
+    }
+
+    /// Requests for a key need not go alone any longer.
+    pub(super) fn allow_sharing(&mut self, place: Place) {
+        if let Some(busy) = self.busy.get_mut(&place) {
+            busy.solo_until = Mono::START;
+        }
     }
 
     /// A success: what stood in the way of the next request does no longer.
@@ -237,6 +249,23 @@ pub(super) struct Forgetting<'a> {
 }
 
 impl<E> Busy<E> {
+    fn new(key: &[u8]) -> Self {
+        Self {
+            key: key.into(),
+            flight: None,
+            solo_until: Mono::START,
+            retry_at: Mono::START,
+            failures: 0,
+        }
+    }
+
+    /// The origin failed: the next attempt waits.
+    fn wait(&mut self, now: Mono) {
+        let span = RETRY_SPAN_MIN * (1 << self.failures.min(6));
+        self.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
+        self.failures = self.failures.saturating_add(1);
+    }
+
     fn is_over(&self, now: Mono) -> bool {
         // The count of failures is remembered for a while after the last wait has ended.
         let failed = self.failures > 0 && self.retry_at.plus(RETRY_SPAN_MAX) > now;

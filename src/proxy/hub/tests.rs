@@ -279,3 +279,57 @@ fn of_two_keys_at_one_place_the_second_goes_alone() {
     let _lead = lead(&hub);
     assert!(matches!(hub.join(7, b"other", None, NOW), Join::Solo));
 }
+
+#[test]
+fn attempts_after_a_failure_wait_ever_longer_and_no_more_after_a_success() {
+    let (hub, stale) = (hub(), item(b"k", 1));
+    hub.announce(7, &stale, NOW, || true);
+    let mut now = NOW;
+    for secs in [1, 2, 4, 8, 16, 30, 30] {
+        if secs == 4 {
+            // Without a lead it counts alike.
+            hub.failed(7, b"k", now);
+        } else {
+            let Join::Lead(lead) = hub.join(7, b"k", Some(&stale), now) else { panic!("{secs}") };
+            lead.fail(Fault::Dial, Some(Arc::clone(&stale)), now);
+        }
+        let end = now.plus(Duration::from_secs(secs));
+        assert!(matches!(hub.join(7, b"k", Some(&stale), now), Join::Later), "{secs}");
+        assert_eq!(hub.peek(7, b"k", now), Traffic::Waiting);
+        assert_eq!(hub.peek(7, b"k", end), Traffic::None, "{secs}");
+        now = end;
+    }
+    hub.failed(7, b"k", now);
+    hub.announce(7, &item(b"k", 2), now, || true);
+    assert_eq!(hub.peek(7, b"k", now), Traffic::None);
+    hub.failed(7, b"k", now);
+    let first = now.plus(Duration::from_secs(1));
+    assert_eq!(hub.peek(7, b"k", first), Traffic::None, "it starts again with a second");
+}
+
+/// It says nothing of the origin.
+#[test]
+fn what_the_second_tier_has_does_not_end_the_wait_after_a_failure() {
+    let (hub, stored) = (hub(), item(b"k", 1));
+    let leading = lead(&hub);
+    hub.failed(7, b"k", NOW);
+    leading.publish(&stored, &stored, How::Stored);
+    assert_eq!(hub.peek(7, b"k", NOW), Traffic::Waiting);
+    drop(stored);
+    assert!(matches!(hub.offer(7, &item(b"k", 2), NOW, || true), Offered::Shown));
+    assert_eq!(hub.peek(7, b"k", NOW), Traffic::Waiting);
+}
+
+/// A look-up in the second tier may end after somebody has fetched anew, or has purged.
+#[test]
+fn entry_of_the_second_tier_never_takes_a_live_ones_place() {
+    let (hub, stored) = (hub(), item(b"k", 1));
+    assert!(matches!(hub.offer(7, &stored, NOW, || false), Offered::Doomed));
+    assert!(hub.live(7, b"k").is_none());
+    assert!(matches!(hub.offer(7, &stored, NOW, || true), Offered::Shown));
+    assert_eq!(hub.live(7, b"k").as_ref(), Some(&stored));
+    let newer = item(b"k", 2);
+    assert_eq!(hub.announce(7, &newer, NOW, || true), Published::Replaced);
+    assert!(matches!(hub.offer(7, &stored, NOW, || true), Offered::Known(it) if it == newer));
+    assert_eq!(hub.live(7, b"k").as_ref(), Some(&newer));
+}

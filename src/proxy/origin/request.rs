@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::base::Wall;
-use crate::cache::conditional_request;
+use crate::cache::{conditional_request, range_request};
 use crate::http::fields::Field;
+use crate::http::range::Range;
 use crate::http::untrusted::is_untrusted;
 use crate::http::{Fields, Method, RequestHead, hop, trace};
 use crate::proxy::error::Fault;
@@ -46,6 +47,21 @@ pub enum OutgoingBody {
 pub enum Purpose<'a> {
     /// This client alone: its conditions, ranges and codings go on.
     Pass,
+    /// This client, by itself: as it asks, in a coding that the cache can keep.
+    Part {
+        /// In gzip, if the origin has it; else uncoded.
+        gzip: bool,
+    },
+    /// The cache: the one range that a stored part lacks, or the whole if that has changed
+    /// (RFC 9110 section 13.1.5).
+    Complete {
+        /// The part's fields, with the strong validator that the rest must have too.
+        stored: &'a Fields,
+        /// What it lacks.
+        missing: Range,
+        /// Whether the part is in gzip.
+        gzip: bool,
+    },
     /// The cache: the whole.
     Fill {
         /// What is stored already: its validators make the request conditional.
@@ -129,7 +145,8 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
     let ending = hop::Ending::of(&out.head.fields);
     let of_the_cache: &[&str] = match out.purpose {
         Purpose::Pass => &[],
-        Purpose::Fill { .. } => OF_THE_CACHE,
+        Purpose::Part { .. } => &["Accept-Encoding"],
+        Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
     };
     let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
     let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
@@ -149,10 +166,19 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
     if let Some(key) = &out.upstream.api_key {
         fields.push("X-API-Key", key.expose());
     }
-    if let Purpose::Fill { stored, gzip } = out.purpose {
-        fields.push("Accept-Encoding", if gzip { "gzip" } else { "identity" });
-        if let Some(stored) = stored {
-            conditional_request(&mut fields, stored, out.now);
+    let coding = |gzip| if gzip { "gzip" } else { "identity" };
+    match out.purpose {
+        Purpose::Pass => {}
+        Purpose::Part { gzip } => fields.push("Accept-Encoding", coding(gzip)),
+        Purpose::Complete { stored, missing, gzip } => {
+            fields.push("Accept-Encoding", coding(gzip));
+            range_request(&mut fields, stored, missing, out.now);
+        }
+        Purpose::Fill { stored, gzip } => {
+            fields.push("Accept-Encoding", coding(gzip));
+            if let Some(stored) = stored {
+                conditional_request(&mut fields, stored, out.now);
+            }
         }
     }
     push_own(out, &mut fields);
