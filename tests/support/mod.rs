@@ -4,9 +4,11 @@
 //! | file | subject |
 //! |---|---|
 //! | `proxy` | starts the binary over a configuration, watches its process, ends it |
-//! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
+//! | `origin` | an origin server of plain threads, with TLS or without: answers, stalls, resets |
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
+//! | `multiplex` | an origin that speaks HTTP/2, on an event loop |
+//! | `frames` | HTTP/2 by hand, for origins that break its rules |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
@@ -23,9 +25,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub mod client;
+pub mod frames;
 pub mod load;
 pub mod message;
 pub mod metrics;
+pub mod multiplex;
 pub mod origin;
 pub mod proxy;
 pub mod tls;
@@ -33,8 +37,10 @@ pub mod tls;
 pub use client::{Client, Fault};
 pub use message::{Request, Response};
 pub use metrics::Metrics;
+pub use multiplex::{Latch, Limits, Multiplexing};
 pub use origin::{Connection, Origin, answer};
 pub use proxy::{Proxy, Refused, Setup};
+pub use tls::Authority;
 
 /// Long enough for a busy machine, short enough to notice a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
