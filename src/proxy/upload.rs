@@ -54,7 +54,7 @@ pub async fn streamed(
         BodyLength::Length(length) => OutgoingBody::Length(length),
         BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
     };
-    let opened = match deadline.bound(open(core, question, framing)).await {
+    let opened = match deadline.bound(open(core, question, framing, deadline)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fail(core, pass, leave, fault, client).await,
         Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
@@ -68,9 +68,10 @@ async fn open(
     core: &Rc<Core>,
     question: &Question<'_>,
     framing: OutgoingBody,
+    deadline: Deadline,
 ) -> Result<(Connection, Sender), Fault> {
     // A body half sent can't be repeated.
-    let mut connection = connect(core, question.upstream, Reuse::Recent).await?;
+    let mut connection = connect(core, question.upstream, Reuse::Recent, deadline).await?;
     let sender = connection.send_head(&ask::outgoing(question, framing)).await?;
     Ok((connection, sender))
 }

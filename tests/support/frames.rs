@@ -61,20 +61,14 @@ pub fn next(connection: &mut Connection) -> Option<Frame> {
     }
 }
 
-/// The stream of the next request, whose body is read to its end. `None` when the daemon closed.
+/// The stream of the next request that has come to its end. `None` when the daemon closed.
 pub fn request(connection: &mut Connection) -> Option<u32> {
-    let head = loop {
+    loop {
         let frame = next(connection)?;
-        if frame.kind == HEADERS {
-            break frame;
+        if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
+            return Some(frame.stream);
         }
-    };
-    let mut ended = head.flags & END_STREAM != 0;
-    while !ended {
-        let frame = next(connection)?;
-        ended = frame.kind == DATA && frame.stream == head.stream && frame.flags & END_STREAM != 0;
     }
-    Some(head.stream)
 }
 
 /// Reads one frame, whatever it is.

@@ -1,5 +1,5 @@
-//! An origin that speaks HTTP/2 over TLS as a good library does: many streams at the same time, with
-//! flow control, interim answers, trailers, and a graceful end.
+//! An origin that speaks HTTP/2 over TLS as a good library does: many streams at the same time,
+//! with flow control, interim answers, trailers, and a graceful end.
 //!
 //! One thread with an event loop of its own; each stream is played by a future that the test gives.
 

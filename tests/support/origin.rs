@@ -89,7 +89,7 @@ impl Origin {
         self.addr
     }
 
-    /// What to write into `entry_point`: the address, or `localhost` where that is in a certificate.
+    /// What to write into `entry_point`: the address, or `localhost` where there is a certificate.
     pub fn url(&self) -> String {
         match self.shared.tls {
             None => format!("http://{}", self.addr),
@@ -233,7 +233,8 @@ impl Connection {
 
     /// Sends bytes; false when the daemon no longer takes any.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        let sent = |stream: &mut Wire| stream.write_all(bytes.as_ref()).and_then(|()| stream.flush());
+        let sent =
+            |stream: &mut Wire| stream.write_all(bytes.as_ref()).and_then(|()| stream.flush());
         self.stream.as_mut().is_some_and(|stream| sent(stream).is_ok())
     }
 
