@@ -58,6 +58,18 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Makes room for so many descriptors in this process and the daemons it starts.
+///
+/// # Panics
+/// When the machine does not grant them.
+#[track_caller]
+pub fn raise_descriptors(count: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= count, "{hard} descriptors at most, {count} are needed");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(count), hard).unwrap();
+}
+
 /// Asserts what the cache did (`X-Cache`) and which body came.
 ///
 /// # Panics

@@ -30,6 +30,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     arrived: Condvar,
     accepted: AtomicUsize,
+    open: AtomicUsize,
     ending: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     panics: Mutex<Vec<String>>,
@@ -118,6 +119,11 @@ impl Origin {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
+    /// How many connections are open, as far as their scripts have noticed.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
     /// Waits until `count` requests have come.
     #[track_caller]
     pub fn await_requests(&self, count: usize) {
@@ -160,6 +166,7 @@ fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
         stream.set_nodelay(true).unwrap();
         shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
         let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        shared.open.fetch_add(1, Ordering::SeqCst);
         let (script, shared) = (script.clone(), shared.clone());
         players.push(std::thread::spawn(move || {
             let stream = Some(Wire::of(stream, shared.tls.clone()));
@@ -167,6 +174,7 @@ fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
                 Connection { number, stream, buf: Vec::new(), shared: shared.clone() };
             let played = catch_unwind(AssertUnwindSafe(|| script(&mut connection)));
             connection.close();
+            shared.open.fetch_sub(1, Ordering::SeqCst);
             if let Err(panic) = played {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.unwrap_or_else(|| "panicked".to_owned());
