@@ -16,7 +16,7 @@ use bytes::Bytes;
 use h2::server::{self, Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, watch};
 use tokio::task::LocalSet;
@@ -51,6 +51,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     arrived: Condvar,
     accepted: AtomicUsize,
+    resumed: AtomicUsize,
     open: AtomicUsize,
     streams: AtomicUsize,
     streams_most: AtomicUsize,
@@ -152,6 +153,11 @@ impl Multiplexing {
         self.shared.open.load(Ordering::SeqCst)
     }
 
+    /// How many handshakes were shortened by an earlier session.
+    pub fn resumed(&self) -> usize {
+        self.shared.resumed.load(Ordering::SeqCst)
+    }
+
     /// The most streams that were open at the same time.
     pub fn streams_most(&self) -> usize {
         self.shared.streams_most.load(Ordering::SeqCst)
@@ -228,6 +234,9 @@ struct Connection {
 impl Connection {
     async fn run(mut self, acceptor: TlsAcceptor, tcp: TcpStream) {
         let Ok(tls) = acceptor.accept(tcp).await else { return };
+        if tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+            self.shared.resumed.fetch_add(1, Ordering::SeqCst);
+        }
         let mut builder = Builder::new();
         if let Some(streams) = self.limits.streams {
             builder.max_concurrent_streams(streams);

@@ -65,7 +65,7 @@ impl Origin {
 
     /// Plays `script` on every connection, each on a thread of its own.
     pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        Self::listen(None, Arc::new(script))
+        Self::listen(0, None, Arc::new(script))
     }
 
     /// The same inside TLS.
@@ -73,11 +73,20 @@ impl Origin {
         tls: Arc<ServerConfig>,
         script: impl Fn(&mut Connection) + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(Some(tls), Arc::new(script))
+        Self::secure_at(0, tls, script)
     }
 
-    fn listen(tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// The same on a port that another origin has left.
+    pub fn secure_at(
+        port: u16,
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(port, Some(tls), Arc::new(script))
+    }
+
+    fn listen(port: u16, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { tls, ..Shared::default() });
         let ours = shared.clone();
@@ -262,6 +271,25 @@ impl Connection {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Waits until the daemon hangs up, without taking what it has sent before.
+    pub fn await_hang_up(&mut self) {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+        let Some(stream) = self.stream.as_ref() else { return };
+        let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        epoll.add(stream.tcp(), EpollEvent::new(EpollFlags::EPOLLRDHUP, 0)).unwrap();
+        let patience = u16::try_from(PATIENCE.as_millis()).unwrap();
+        epoll.wait(&mut [EpollEvent::empty()], patience).unwrap();
+    }
+
+    /// Reads and says nothing, not even a handshake, until the daemon closes.
+    #[track_caller]
+    pub fn sleep_until_closed(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(Wire::Plain(stream.into_tcp()));
+        }
+        self.await_close();
     }
 
     /// Closes in order: what was sent arrives.
