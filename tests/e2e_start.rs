@@ -91,17 +91,6 @@ fn port_of_another_instance_is_refused() {
 
 /// A file where a folder should be: that stops root, too.
 #[test]
-fn unwritable_cache_path_is_refused() {
-    let setup = Setup::over(&origin());
-    let file = setup.home().join("file");
-    fs::write(&file, "in the way").unwrap();
-    let path = file.join("cache.db");
-    let setup = setup.with("cache.path", path.to_str().unwrap());
-    assert_refused(&setup.refused(), &[64, 70], &["cache", path.to_str().unwrap()]);
-    assert_eq!(fs::read_to_string(&file).unwrap(), "in the way");
-}
-
-#[test]
 fn unreadable_certificate_is_refused() {
     let setup = Setup::over(&origin());
     let missing = setup.home().join("missing.pem");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, LogLevel};
 use crate::logs::escape;
 use crate::logs::writer::{Target, Writer};
 
@@ -28,8 +28,9 @@ pub struct Event<'w> {
 /// `tracing` has one subscriber for the process, and so this has one writer.
 static WRITER: OnceLock<Arc<Writer>> = OnceLock::new();
 
-/// Installs the daemon's log; `RUST_LOG`, where set, is stronger than the level configured.
-/// A second start in one process keeps the first one's log.
+/// Installs the daemon's log; `RUST_LOG`, where set, is stronger than the level configured. That
+/// level is for what the daemon itself says: of the libraries under it only warnings are logged,
+/// for some of them (h2) note every frame. A second start in one process keeps the first one's log.
 ///
 /// # Errors
 /// No thread could be started.
@@ -37,7 +38,7 @@ pub fn install(settings: &Log) -> io::Result<()> {
     let writer = Writer::start("log", Target::Stderr)?;
     let writer = WRITER.get_or_init(|| writer);
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(settings.level.as_str()));
+        .unwrap_or_else(|_| EnvFilter::new(directives(settings.level)));
     let events = Events(Arc::clone(writer));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(events);
     let _ = match settings.format {
@@ -45,6 +46,15 @@ pub fn install(settings: &Log) -> io::Result<()> {
         LogFormat::Json => builder.json().try_init(),
     };
     Ok(())
+}
+
+/// The filter for a level.
+fn directives(level: LogLevel) -> String {
+    let others = match level {
+        LogLevel::Error => LogLevel::Error,
+        _ => LogLevel::Warn,
+    };
+    format!("{},{}={}", others.as_str(), env!("CARGO_PKG_NAME"), level.as_str())
 }
 
 /// Waits until the lines so far are written, a second at most. Before the process ends.

@@ -90,7 +90,7 @@ pub const fn status_class_index(status: u16) -> usize {
 
 /// Words for why an exchange with an upstream failed: the label `reason`. The last stands for words
 /// that are not listed.
-pub const UPSTREAM_FAILURES: [&str; 17] = [
+pub const UPSTREAM_FAILURES: [&str; 18] = [
     "resolve",
     "not_allowed",
     "dial",
@@ -101,6 +101,7 @@ pub const UPSTREAM_FAILURES: [&str; 17] = [
     "too_large",
     "timeout",
     "busy",
+    "queued",
     "circuit_open",
     "paused",
     "offline_not_cached",

@@ -214,8 +214,9 @@ metrics! {
             [UpstreamPausedRequests];
         "apiproxyd_breaker_refused_total" Count ()
             "Requests that an open circuit breaker kept from an upstream." => [BreakerRefused];
-        "apiproxyd_breaker_opened_total" Count ()
-            "Times a circuit breaker opened." => [BreakerOpened];
+        "apiproxyd_breaker_changes_total" Count ("change")
+            "Changes of the circuit breakers, by what they became." =>
+            [BreakerOpened "opened", BreakerHalfOpened "half_opened", BreakerClosed "closed"];
         "apiproxyd_rate_limit_admitted_total" Count ("kind")
             "Requests admitted by the rate limiter, by the kind of limit they passed." =>
             [LimiterAdmitted "ip", LimiterAdmittedKey "key"];

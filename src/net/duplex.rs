@@ -3,7 +3,7 @@
 //! `h2` flushes after each frame of a kilobyte or more; sent as it asks, every answer would be a
 //! system call of its own. So here [`AsyncWrite::poll_flush`] only says whether there is room, and
 //! whoever polls the connection calls [`Outlet::poll`] when it has nothing more to do: all frames
-//! of one turn leave together.
+//! of one turn leave together. [`drive`] does both.
 //!
 //! ```text
 //!  h2 <- poll_read  <- inbound buffer  <- read loop  <- Stream
@@ -65,11 +65,45 @@ enum End {
 struct Outbound {
     /// To be written next.
     bytes: Vec<u8>,
+    /// What `h2` was told to wait for. No waker stands for it: see [`Outlet::poll`].
+    awaited: Option<Awaited>,
     is_writing: bool,
     /// `h2` has nothing more to send.
     is_ending: bool,
     has_ended: bool,
     failure: Option<io::ErrorKind>,
+}
+
+/// What `h2` may have to wait for on its sending side.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Room for more bytes.
+    Room,
+    /// The end of the direction.
+    End,
+}
+
+/// What is to be done after [`Outlet::poll`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Poll the connection again: what it waited for has happened already.
+    Again,
+    /// Nothing until something wakes the task.
+    Rest,
+}
+
+/// Polls a connection and sends what it wants to send, in one task.
+pub fn drive<T>(
+    mut connection: Pin<&mut impl Future<Output = T>>,
+    outlet: &mut Outlet,
+    cx: &mut Context<'_>,
+) -> Poll<T> {
+    loop {
+        let ended = connection.as_mut().poll(cx);
+        if outlet.poll(cx) == Next::Rest || ended.is_ready() {
+            return ended;
+        }
+    }
 }
 
 /// Splits a connection.
@@ -147,10 +181,22 @@ impl Duplex {
 }
 
 impl Outlet {
-    /// Sends what was gathered. To be called after each poll of the connection.
-    pub fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Sends what was gathered. To be called after each poll of the connection, which is polled
+    /// once more where the answer is so: a write that ends at once (on epoll) wakes nobody.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Next {
         let pending = self.writing.as_mut().poll(cx);
         debug_assert!(pending.is_pending());
+        let mut outbound = self.shared.outbound.borrow_mut();
+        let happened = match outbound.awaited {
+            Some(Awaited::Room) => outbound.has_room(),
+            Some(Awaited::End) => outbound.has_ended,
+            None => return Next::Rest,
+        };
+        if happened || outbound.failure.is_some() {
+            outbound.awaited = None;
+            return Next::Again;
+        }
+        Next::Rest
     }
 
     /// Whether everything that was gathered is on its way or can't be sent any more.
@@ -209,6 +255,22 @@ impl Inbound {
     }
 }
 
+impl Outbound {
+    const fn has_room(&self) -> bool {
+        self.bytes.len() < OUTBOUND_BYTES_MAX
+    }
+
+    fn wait<T>(&mut self, awaited: Awaited) -> Poll<io::Result<T>> {
+        match self.failure {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => {
+                self.awaited = Some(awaited);
+                Poll::Pending
+            }
+        }
+    }
+}
+
 /// Whoever polls these also calls [`Outlet::poll`] in the same task: the write that makes room
 /// wakes it.
 impl AsyncWrite for Duplex {
@@ -218,35 +280,29 @@ impl AsyncWrite for Duplex {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut outbound = self.shared.outbound.borrow_mut();
-        if let Some(kind) = outbound.failure {
-            return Poll::Ready(Err(kind.into()));
+        if outbound.failure.is_some() || !outbound.has_room() {
+            return outbound.wait(Awaited::Room);
         }
-        let room = OUTBOUND_BYTES_MAX.saturating_sub(outbound.bytes.len());
-        if room == 0 {
-            return Poll::Pending;
-        }
-        let count = bytes.len().min(room);
+        let count = bytes.len().min(OUTBOUND_BYTES_MAX - outbound.bytes.len());
         outbound.bytes.extend_from_slice(bytes.get(..count).unwrap_or_default());
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outbound = self.shared.outbound.borrow();
-        match outbound.failure {
-            Some(kind) => Poll::Ready(Err(kind.into())),
-            None if outbound.bytes.len() < OUTBOUND_BYTES_MAX => Poll::Ready(Ok(())),
-            None => Poll::Pending,
+        let mut outbound = self.shared.outbound.borrow_mut();
+        if outbound.failure.is_some() || !outbound.has_room() {
+            return outbound.wait(Awaited::Room);
         }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbound = self.shared.outbound.borrow_mut();
         outbound.is_ending = true;
-        match outbound.failure {
-            Some(kind) => Poll::Ready(Err(kind.into())),
-            None if outbound.has_ended => Poll::Ready(Ok(())),
-            None => Poll::Pending,
+        if outbound.failure.is_none() && outbound.has_ended {
+            return Poll::Ready(Ok(()));
         }
+        outbound.wait(Awaited::End)
     }
 }
 
@@ -254,3 +310,65 @@ impl AsyncWrite for Duplex {
 pub const READ_BYTES: usize = 32 * 1024;
 /// What is gathered at most before `h2` has to wait.
 pub const OUTBOUND_BYTES_MAX: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::net::runtime::testing::on_both;
+    use crate::net::tcp::tests::pair;
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+    /// More than fits at once, and the end behind it: on epoll nearly every write ends in the poll
+    /// that begins it, so that nothing would wake the task again.
+    #[test]
+    fn what_does_not_fit_at_once_is_sent_to_its_end() {
+        on_both(|| async {
+            let (near, far) = pair();
+            let (mut duplex, mut outlet) = duplex(Stream::from(near));
+            let bytes = vec![b'x'; OUTBOUND_BYTES_MAX * 20 + 1];
+            let total = bytes.len();
+            let reading = monoio::spawn(async move {
+                let (mut received, mut buf) = (0, Vec::with_capacity(READ_BYTES));
+                loop {
+                    buf.clear();
+                    let (read, back) = far.read(buf).await;
+                    buf = back;
+                    match read.unwrap() {
+                        0 => return received,
+                        count => received += count,
+                    }
+                }
+            });
+            let mut sending = pin!(async {
+                duplex.write_all(&bytes).await?;
+                duplex.flush().await?;
+                duplex.shutdown().await
+            });
+            let sent = poll_fn(|cx| drive(sending.as_mut(), &mut outlet, cx));
+            monoio::time::timeout(PATIENCE, sent).await.expect("it stands still").unwrap();
+            assert_eq!(reading.await, total);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_ends_the_sending() {
+        on_both(|| async {
+            let (near, far) = pair();
+            let (mut duplex, mut outlet) = duplex(Stream::from(near));
+            far.shutdown_both();
+            drop(far);
+            let mut sending = pin!(async {
+                loop {
+                    duplex.write_all(&[b'x'; 1024]).await?;
+                }
+            });
+            let sent: io::Result<()> = poll_fn(|cx| drive(sending.as_mut(), &mut outlet, cx)).await;
+            assert!(sent.is_err());
+        });
+    }
+}

@@ -182,16 +182,15 @@ impl Resolver {
         Ok(addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
     }
 
-    /// Whether `ip` is still an address of `host`, as far as is known without waiting; `None`
-    /// when nothing fresh is known. Keeps the name in use: a pool that asks before it reuses a
-    /// connection follows an origin that moves.
+    /// The addresses of `host` as far as they are known without waiting; `None` for an address
+    /// literal, which does not move, and when nothing fresh is known. Keeps the name in use: a
+    /// pool that asks now and then follows an origin that moves.
     #[must_use]
-    pub fn still_has(&self, host: &str, ip: IpAddr) -> Option<bool> {
-        if let Some(literal) = literal(host) {
-            return Some(literal == ip);
+    pub fn known(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+        if literal(host).is_some() {
+            return None;
         }
-        let host = canonical(host).ok()?;
-        Some(self.fresh(&host, clock::mono())?.contains(&ip))
+        self.fresh(&canonical(host).ok()?, clock::mono())
     }
 
     fn fresh(&self, host: &str, now: Mono) -> Option<Arc<[IpAddr]>> {

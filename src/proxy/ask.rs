@@ -17,8 +17,8 @@ use crate::net::{mono, wall};
 use crate::proxy::core::Core;
 use crate::proxy::error::Fault;
 use crate::proxy::origin::{
-    self, Connection, Expected, Head, Leave, Outgoing, OutgoingBody, OutgoingHead, Patience,
-    Purpose, Reuse, connect, obtain,
+    self, Connection, Expected, Handling, Head, Leave, Outgoing, OutgoingBody, OutgoingHead,
+    Patience, Purpose, Reuse, connect, may_repeat, may_repeat_free, obtain,
 };
 use crate::proxy::plan::Upstream;
 use crate::proxy::race::{First, race};
@@ -84,7 +84,8 @@ pub async fn ask(
     let deadline = Deadline::after(upstream.request_timeout);
     let mut leave = obtain(core, upstream, question.patience).await?;
     let begun = mono();
-    let asked = deadline.bound(attempt(core, question, leave.is_probe(), &mut hint)).await;
+    let how = (deadline, leave.is_probe());
+    let asked = deadline.bound(attempt(core, question, how, &mut hint)).await;
     question.task.trail.upstream.set(Some(mono().since(begun)));
     match asked.unwrap_or(Err(Fault::Timeout)) {
         Ok((connection, head, times)) => {
@@ -107,40 +108,85 @@ pub fn blame(core: &Core, leave: Leave, fault: Fault) {
     }
 }
 
+/// A question that failed.
+struct Failed {
+    fault: Fault,
+    repeat: Repeat,
+}
+
+/// Whether a question that failed may be asked once more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Never,
+    /// Within the upstream's budget.
+    Budgeted,
+    /// The upstream has not looked at it, so that it puts no load on it.
+    Free,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, repeat: Repeat::Never }
+    }
+}
+
 async fn attempt(
     core: &Rc<Core>,
     question: &Question<'_>,
-    is_probe: bool,
+    (deadline, is_probe): (Deadline, bool),
     hint: &mut impl AsyncFnMut(&ResponseHead),
 ) -> Result<(Connection, ResponseHead, cache::Exchange), Fault> {
-    let upstream = question.upstream;
-    let retries = &core.shared.upstream(upstream).retries;
-    retries.on_request();
-    let mut reuse = reuse(&question.task.head);
-    loop {
-        let mut connection = connect(core, upstream, reuse).await?;
-        let requested = wall();
-        core.cells.inc(Counter::UpstreamRequests);
-        match converse(core, question, &mut connection, hint).await {
-            Ok(head) => {
-                let times = cache::Exchange { requested, responded: wall() };
-                return Ok((connection, head, times));
-            }
-            Err(fault) => {
+    let state = core.shared.upstream(question.upstream);
+    state.retries.on_request();
+    let reuse = reuse(&question.task.head);
+    let Failed { fault, repeat } = match once(core, question, (reuse, deadline), hint).await {
+        Ok(asked) => return Ok(asked),
+        Err(failed) => failed,
+    };
+    let again = match repeat {
+        Repeat::Never => false,
+        Repeat::Budgeted => !is_probe && may_repeat(state),
+        Repeat::Free => may_repeat_free(state),
+    };
+    if !again {
+        return Err(fault);
+    }
+    core.cells.inc(Counter::Retries);
+    // Boxed: it is the same once more, and seldom.
+    let again = Box::pin(once(core, question, (Reuse::Never, deadline), hint)).await;
+    again.map_err(|failed| failed.fault)
+}
+
+async fn once(
+    core: &Rc<Core>,
+    question: &Question<'_>,
+    (reuse, deadline): (Reuse, Deadline),
+    hint: &mut impl AsyncFnMut(&ResponseHead),
+) -> Result<(Connection, ResponseHead, cache::Exchange), Failed> {
+    let connected = connect(core, question.upstream, reuse, deadline).await;
+    let mut connection = connected.map_err(|fault| match fault {
+        // It was accepted and closed. Nothing of the request has left.
+        Fault::Reset if question.patience != Patience::None => {
+            Failed { fault, repeat: Repeat::Budgeted }
+        }
+        _ => fault.into(),
+    })?;
+    let requested = wall();
+    core.cells.inc(Counter::UpstreamRequests);
+    match converse(core, question, &mut connection, hint).await {
+        Ok(head) => Ok((connection, head, cache::Exchange { requested, responded: wall() })),
+        Err(fault) => {
+            let repeat = match repeat(&question.task.head, &connection, fault) {
                 // Where something stale stands in, an outage costs one attempt; the race with an
                 // origin that closes an idle connection is none.
-                let spared = question.patience == Patience::None && !connection.is_reused();
-                let once_more = reuse != Reuse::Never
-                    && !is_probe
-                    && !spared
-                    && may_repeat(&question.task.head, &connection, fault)
-                    && retries.try_spend();
-                if !once_more {
-                    return Err(fault);
+                Repeat::Budgeted
+                    if question.patience == Patience::None && !connection.is_reused() =>
+                {
+                    Repeat::Never
                 }
-                core.cells.inc(Counter::Retries);
-                reuse = Reuse::Never;
-            }
+                repeat => repeat,
+            };
+            Err(Failed { fault, repeat })
         }
     }
 }
@@ -260,11 +306,18 @@ pub fn reuse(head: &RequestHead) -> Reuse {
 /// asks for no change, the client says how to tell two from one, or the origin says that it has not
 /// looked at it. Where the connection has been idle, most likely nobody has read it: then
 /// idempotence is enough.
-fn may_repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> bool {
+fn repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> Repeat {
+    if fault != Fault::Reset || connection.is_answered() {
+        return Repeat::Never;
+    }
     let idempotent = matches!(head.method, Method::Put | Method::Delete);
-    let may =
-        is_harmless(head) || connection.is_unprocessed() || (idempotent && connection.is_reused());
-    fault == Fault::Reset && !connection.is_answered() && may
+    match connection.handling() {
+        Handling::Never => Repeat::Free,
+        Handling::Refused => Repeat::Budgeted,
+        Handling::Unknown if is_harmless(head) => Repeat::Budgeted,
+        Handling::Unknown if idempotent && connection.is_reused() => Repeat::Budgeted,
+        Handling::Unknown => Repeat::Never,
+    }
 }
 
 fn is_harmless(head: &RequestHead) -> bool {
@@ -285,6 +338,7 @@ fn is_upstreams_fault(fault: Fault) -> bool {
         Fault::NotAllowed
         | Fault::TooLarge
         | Fault::Busy
+        | Fault::Queued
         | Fault::CircuitOpen(_)
         | Fault::Paused(_)
         | Fault::OfflineNotCached

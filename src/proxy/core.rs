@@ -312,8 +312,7 @@ impl Core {
     fn sweep_pools(&self) {
         for (pool, upstream) in self.pools.iter().zip(&self.plan().settings.upstreams) {
             let host = upstream.upstream.host();
-            // Where nothing is known for now, what was known before holds.
-            pool.sweep(|ip| self.shared.resolver.still_has(host, ip).unwrap_or(true));
+            pool.sweep(self.shared.resolver.known(host));
             pool.yield_idle();
         }
     }

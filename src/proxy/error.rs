@@ -69,8 +69,10 @@ pub enum Fault {
     TooLarge,
     /// No answer in time.
     Timeout,
-    /// Every connection is in use and none became free in time.
+    /// Every connection is in use, and too many requests wait for one.
     Busy,
+    /// It waited for a connection, and none became free in time.
+    Queued,
     /// The breaker is open; whole seconds until it lets a probe through.
     CircuitOpen(u32),
     /// The upstream asked to be left alone, or its pace is used up; whole seconds until it isn't.
@@ -190,6 +192,7 @@ impl Fault {
             Self::TooLarge => "too_large",
             Self::Timeout => "timeout",
             Self::Busy => "busy",
+            Self::Queued => "queued",
             Self::CircuitOpen(_) => "circuit_open",
             Self::Paused(_) => "paused",
             Self::OfflineNotCached => "offline_not_cached",
@@ -215,7 +218,9 @@ impl Fault {
             Self::TooLarge => {
                 Problem::new(502, "upstream_too_large", "the upstream's answer was too large")
             }
-            Self::Timeout => Problem::new(504, "upstream_timeout", "the upstream was too slow"),
+            Self::Timeout | Self::Queued => {
+                Problem::new(504, "upstream_timeout", "the upstream was too slow")
+            }
             Self::Busy => {
                 let problem =
                     Problem::new(503, "upstream_busy", "all connections to it are in use");
@@ -325,6 +330,7 @@ mod tests {
             (Fault::TooLarge, 502, "upstream_too_large"),
             (Fault::Timeout, 504, "upstream_timeout"),
             (Fault::Busy, 503, "upstream_busy"),
+            (Fault::Queued, 504, "upstream_timeout"),
             (Fault::CircuitOpen(9), 503, "circuit_open"),
             (Fault::Paused(9), 503, "upstream_paused"),
             (Fault::OfflineNotCached, 503, "offline_not_cached"),

@@ -54,7 +54,7 @@ pub async fn streamed(
         BodyLength::Length(length) => OutgoingBody::Length(length),
         BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
     };
-    let opened = match deadline.bound(open(core, question, framing)).await {
+    let opened = match deadline.bound(open(core, question, framing, deadline)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(fault)) => return fail(core, pass, leave, fault, client).await,
         Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
@@ -68,9 +68,10 @@ async fn open(
     core: &Rc<Core>,
     question: &Question<'_>,
     framing: OutgoingBody,
+    deadline: Deadline,
 ) -> Result<(Connection, Sender), Fault> {
     // A body half sent can't be repeated.
-    let mut connection = connect(core, question.upstream, Reuse::Recent).await?;
+    let mut connection = connect(core, question.upstream, Reuse::Recent, deadline).await?;
     let sender = connection.send_head(&ask::outgoing(question, framing)).await?;
     Ok((connection, sender))
 }
@@ -126,6 +127,15 @@ async fn fail(
     rescue::fail(core, pass.task, fault, pass.status, client).await;
 }
 
+/// How far a body went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// To its end, or as far as the origin took it: what the origin has to say is what counts.
+    Enough,
+    /// The origin took nothing for as long as it may.
+    Stalled,
+}
+
 /// Why there is no answer.
 enum End {
     /// The body ended before its end.
@@ -140,7 +150,7 @@ async fn await_head(
     pass: &Pass<'_>,
     question: &Question<'_>,
     connection: &mut Connection,
-    sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
+    sending: Pin<&mut impl Future<Output = Result<Sent, BodyEnd>>>,
     client: &impl Downstream,
 ) -> Result<ResponseHead, End> {
     let mut hint = async |hint: &ResponseHead| pass::tell(hint, client).await;
@@ -148,8 +158,8 @@ async fn await_head(
     match race(sending, answer.as_mut()).await {
         First::Right(answer) => return answer.map_err(End::Origin),
         First::Left(Err(end)) => return Err(End::Body(end)),
-        // Through, or the origin takes no more: what it has to say is what counts.
-        First::Left(Ok(())) => {}
+        First::Left(Ok(Sent::Stalled)) => return Err(End::Origin(Fault::Timeout)),
+        First::Left(Ok(Sent::Enough)) => {}
     }
     let span = pass.upstream.request_timeout;
     match race(timeout(span, answer), client.gone()).await {
@@ -169,32 +179,31 @@ struct Upload<'c, C> {
 }
 
 impl<C: Downstream> Upload<'_, C> {
-    /// Sends all of it. An origin that takes no more ends it without an error: its answer counts.
-    async fn run(&self) -> Result<(), BodyEnd> {
+    /// Sends all of it. An origin that takes no more ends it without an error.
+    async fn run(&self) -> Result<Sent, BodyEnd> {
         let sent = self.pump().await;
         self.is_over.set(true);
         sent
     }
 
-    async fn pump(&self) -> Result<(), BodyEnd> {
+    async fn pump(&self) -> Result<Sent, BodyEnd> {
         while let Some(chunk) = self.client.body().await? {
-            if !self.in_time(self.sender.send(chunk)).await {
-                return Ok(());
+            match timeout(self.stall, self.sender.send(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(Sent::Enough),
+                Err(Elapsed) => return Ok(Sent::Stalled),
             }
         }
-        self.in_time(self.sender.finish()).await;
-        Ok(())
-    }
-
-    /// Whether the origin has taken something before it stalled.
-    async fn in_time(&self, sending: impl Future<Output = Result<(), Fault>>) -> bool {
-        matches!(timeout(self.stall, sending).await, Ok(Ok(())))
+        match timeout(self.stall, self.sender.finish()).await {
+            Ok(_) => Ok(Sent::Enough),
+            Err(Elapsed) => Ok(Sent::Stalled),
+        }
     }
 
     /// Runs the answer to its end, and this beside it.
     async fn beside(
         &self,
-        mut sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>,
+        mut sending: Pin<&mut impl Future<Output = Result<Sent, BodyEnd>>>,
         answering: impl Future<Output = ()>,
     ) -> Result<(), BodyEnd> {
         let mut answering = pin!(answering);
@@ -213,7 +222,7 @@ impl<C: Downstream> Upload<'_, C> {
 
     /// Ends it where it is. A read from the client is brought to its end, not dropped: the bytes
     /// it was about to take belong to what follows.
-    async fn stop(&self, sending: Pin<&mut impl Future<Output = Result<(), BodyEnd>>>) {
+    async fn stop(&self, sending: Pin<&mut impl Future<Output = Result<Sent, BodyEnd>>>) {
         if !self.is_over.get() && !self.sender.is_writing() {
             self.client.stop_body();
             let _ = sending.await;

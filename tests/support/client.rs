@@ -47,6 +47,14 @@ impl Client {
         self
     }
 
+    /// Sends texts one after the other, each in a write of its own.
+    #[track_caller]
+    pub fn send_all(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.send(text);
+        }
+    }
+
     /// Sends bytes as they are, where a refusal is to be expected.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())

@@ -4,11 +4,13 @@
 //! | file | subject |
 //! |---|---|
 //! | `proxy` | starts the binary over a configuration, watches its process, ends it |
-//! | `origin` | an origin server of plain threads: answers, stalls, truncates, resets |
+//! | `origin` | an origin server of plain threads, with TLS or without: answers, stalls, resets |
 //! | `client` | a client on one connection, reading answers strictly |
 //! | `message` | heads, fields and bodies, parsed by code that shares nothing with the daemon's |
 //! | `ranges` | an origin that honours ranges, and a look at what comes of them |
 //! | `structured` | structured fields and Cache-Status, to the letter |
+//! | `multiplex` | an origin that speaks HTTP/2, on an event loop |
+//! | `frames` | HTTP/2 by hand, for origins that break its rules |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
@@ -25,9 +27,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub mod client;
+pub mod frames;
 pub mod load;
 pub mod message;
 pub mod metrics;
+pub mod multiplex;
 pub mod origin;
 pub mod proxy;
 pub mod ranges;
@@ -37,8 +41,10 @@ pub mod tls;
 pub use client::{Client, Fault};
 pub use message::{Request, Response};
 pub use metrics::Metrics;
+pub use multiplex::{Latch, Limits, Multiplexing};
 pub use origin::{Connection, Origin, answer};
 pub use proxy::{Proxy, Refused, Setup};
+pub use tls::Authority;
 
 /// Long enough for a busy machine, short enough to notice a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +60,18 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Makes room for so many descriptors in this process and the daemons it starts.
+///
+/// # Panics
+/// When the machine does not grant them.
+#[track_caller]
+pub fn raise_descriptors(count: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= count, "{hard} descriptors at most, {count} are needed");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(count), hard).unwrap();
 }
 
 /// Asserts what the cache did (`X-Cache`) and which body came.

@@ -1,13 +1,15 @@
-//! An origin server of plain threads. A script plays one connection, byte by byte; it may answer,
-//! stall at a [`Gate`](super::Gate), stop in the middle, close or reset.
+//! An origin server of plain threads. A script plays one connection, byte by byte, plain or inside
+//! TLS; it may answer, stall at a [`Gate`](super::Gate), stop in the middle, close or reset.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
+
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::PATIENCE;
 use super::message::{Reader, Request};
@@ -24,9 +26,11 @@ type Script = dyn Fn(&mut Connection) + Send + Sync;
 
 #[derive(Default)]
 struct Shared {
+    tls: Option<Arc<ServerConfig>>,
     requests: Mutex<Vec<Request>>,
     arrived: Condvar,
     accepted: AtomicUsize,
+    open: AtomicUsize,
     ending: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     panics: Mutex<Vec<String>>,
@@ -81,10 +85,31 @@ impl Origin {
 
     /// Plays `script` on every connection, each on a thread of its own.
     pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen(0, None, Arc::new(script))
+    }
+
+    /// The same inside TLS.
+    pub fn secure(
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        Self::secure_at(0, tls, script)
+    }
+
+    /// The same on a port that another origin has left.
+    pub fn secure_at(
+        port: u16,
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(port, Some(tls), Arc::new(script))
+    }
+
+    fn listen(port: u16, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
-        let (script, ours): (Arc<Script>, _) = (Arc::new(script), shared.clone());
+        let shared = Arc::new(Shared { tls, ..Shared::default() });
+        let ours = shared.clone();
         let acceptor = std::thread::spawn(move || accept(&listener, &script, &ours));
         Self { addr, shared, acceptor: Some(acceptor) }
     }
@@ -94,9 +119,12 @@ impl Origin {
         self.addr
     }
 
-    /// What to write into `entry_point`.
+    /// What to write into `entry_point`: the address, or `localhost` where there is a certificate.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        match self.shared.tls {
+            None => format!("http://{}", self.addr),
+            Some(_) => format!("https://localhost:{}", self.addr.port()),
+        }
     }
 
     /// All requests so far, in the order they were complete.
@@ -118,6 +146,11 @@ impl Origin {
     /// How many connections have come.
     pub fn connections(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open, as far as their scripts have noticed.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
     }
 
     /// Waits until `count` requests have come.
@@ -162,13 +195,15 @@ fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
         stream.set_nodelay(true).unwrap();
         shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
         let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+        shared.open.fetch_add(1, Ordering::SeqCst);
         let (script, shared) = (script.clone(), shared.clone());
         players.push(std::thread::spawn(move || {
-            let stream = Some(stream);
+            let stream = Some(Wire::of(stream, shared.tls.clone()));
             let mut connection =
                 Connection { number, stream, buf: Vec::new(), shared: shared.clone() };
             let played = catch_unwind(AssertUnwindSafe(|| script(&mut connection)));
             connection.close();
+            shared.open.fetch_sub(1, Ordering::SeqCst);
             if let Err(panic) = played {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.unwrap_or_else(|| "panicked".to_owned());
@@ -190,7 +225,7 @@ pub struct Connection {
     /// Counted from 0.
     pub number: usize,
     /// `None` once closed.
-    stream: Option<TcpStream>,
+    stream: Option<Wire>,
     buf: Vec<u8>,
     shared: Arc<Shared>,
 }
@@ -227,7 +262,6 @@ impl Connection {
     }
 
     fn more(&mut self) -> Option<()> {
-        use std::io::Read;
         let mut part = [0; 64 * 1024];
         let bytes = self.stream.as_mut()?.read(&mut part).ok().filter(|it| *it > 0)?;
         self.buf.extend_from_slice(&part[..bytes]);
@@ -236,15 +270,16 @@ impl Connection {
 
     /// Sends bytes; false when the daemon no longer takes any.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.as_mut().is_some_and(|stream| stream.write_all(bytes.as_ref()).is_ok())
+        let sent =
+            |stream: &mut Wire| stream.write_all(bytes.as_ref()).and_then(|()| stream.flush());
+        self.stream.as_mut().is_some_and(|stream| sent(stream).is_ok())
     }
 
     /// Waits until the daemon closes its side, reading nothing meaningful.
     #[track_caller]
     pub fn await_close(&mut self) {
-        use std::io::Read;
         let Some(stream) = self.stream.as_mut() else { return };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.tcp().set_read_timeout(Some(PATIENCE)).unwrap();
         let mut part = [0; 1024];
         loop {
             match stream.read(&mut part) {
@@ -258,20 +293,145 @@ impl Connection {
         }
     }
 
+    /// Waits until the daemon hangs up, without taking what it has sent before.
+    pub fn await_hang_up(&mut self) {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+        let Some(stream) = self.stream.as_ref() else { return };
+        let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        epoll.add(stream.tcp(), EpollEvent::new(EpollFlags::EPOLLRDHUP, 0)).unwrap();
+        let patience = u16::try_from(PATIENCE.as_millis()).unwrap();
+        epoll.wait(&mut [EpollEvent::empty()], patience).unwrap();
+    }
+
+    /// Reads and says nothing, not even a handshake, until the daemon closes.
+    #[track_caller]
+    pub fn sleep_until_closed(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(Wire::Plain(stream.into_tcp()));
+        }
+        self.await_close();
+    }
+
     /// Closes in order: what was sent arrives.
     pub fn close(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.say_goodbye();
+            stream.tcp().shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Closes the socket without the end of TLS.
+    pub fn cut(&mut self) {
         if let Some(stream) = self.stream.take() {
-            stream.shutdown(Shutdown::Both).ok();
+            stream.tcp().shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Brings the handshake to its end; `false` when the daemon does not.
+    pub fn shake_hands(&mut self) -> bool {
+        let Some(Wire::Secure(tls)) = &mut self.stream else { return false };
+        while tls.conn.is_handshaking() {
+            if tls.conn.complete_io(&mut tls.sock).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The name that the daemon asked for (SNI), after the handshake.
+    pub fn server_name(&self) -> Option<String> {
+        self.tls()?.server_name().map(str::to_owned)
+    }
+
+    /// The protocol agreed on (ALPN), after the handshake.
+    pub fn protocol(&self) -> Option<String> {
+        self.tls()?.alpn_protocol().map(|it| String::from_utf8_lossy(it).into_owned())
+    }
+
+    /// Whether the handshake was shortened by an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.tls().is_some_and(|it| it.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
+    fn tls(&self) -> Option<&ServerConnection> {
+        match &self.stream {
+            Some(Wire::Secure(tls)) => Some(&tls.conn),
+            Some(Wire::Plain(_)) | None => None,
         }
     }
 
     /// Closes with a reset.
     pub fn reset(&mut self) {
         if let Some(stream) = self.stream.take() {
+            let stream = stream.into_tcp();
             // The clone kept for `disconnect` would keep the socket open.
             let peer = stream.peer_addr().ok();
             self.shared.streams.lock().unwrap().retain(|it| it.peer_addr().ok() != peer);
             reset(stream);
+        }
+    }
+}
+
+/// What a connection's bytes go through.
+enum Wire {
+    Plain(TcpStream),
+    Secure(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn of(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+        match tls {
+            None => Self::Plain(stream),
+            Some(tls) => {
+                let connection = ServerConnection::new(tls).unwrap();
+                Self::Secure(Box::new(StreamOwned::new(connection, stream)))
+            }
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(tls) => &tls.sock,
+        }
+    }
+
+    fn into_tcp(self) -> TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(tls) => tls.sock,
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Self::Secure(tls) = self {
+            tls.conn.send_close_notify();
+            tls.flush().ok();
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Secure(tls) => tls.read(bytes),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Secure(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Secure(tls) => tls.flush(),
         }
     }
 }

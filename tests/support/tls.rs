@@ -1,12 +1,16 @@
-//! A TLS client of the tests, and certificates that are made for them.
+//! A TLS client of the tests, and certificates that are made for them: good ones, and ones that
+//! nobody should take.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use super::PATIENCE;
 use super::client::request;
@@ -24,7 +28,68 @@ pub fn make() -> Made {
     Made { cert: made.cert.pem(), key: made.signing_key.serialize_pem() }
 }
 
+/// A certificate authority of a test's own.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// Makes one; no two are alike.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes its certificate into `folder`, for `client.ca_file`.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("authority.pem");
+        std::fs::write(&file, self.0.pem()).unwrap();
+        file
+    }
+
+    /// A certificate for these names and addresses.
+    pub fn issue(&self, names: &[&str]) -> Made {
+        self.sign(params(names))
+    }
+
+    /// One that was valid once.
+    pub fn issue_expired(&self, names: &[&str]) -> Made {
+        let mut params = params(names);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        Made { cert: cert.pem(), key: key.serialize_pem() }
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+    CertificateParams::new(names).unwrap()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 impl Made {
+    /// What a server with this certificate needs, offering these protocols.
+    pub fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// Writes both into `folder`, the way a tool that renews certificates would.
     pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -47,8 +112,7 @@ impl Made {
     pub fn over(&self, stream: TcpStream) -> std::io::Result<Secure> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)

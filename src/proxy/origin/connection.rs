@@ -37,6 +37,17 @@ pub enum Head {
     Final(ResponseHead),
 }
 
+/// What is known of an origin's dealing with a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// It may have acted on it.
+    Unknown,
+    /// It said that it has not acted on it (RFC 9113 section 8.7).
+    Refused,
+    /// It never looked at it: it was ending the connection (RFC 9113 section 6.8).
+    Never,
+}
+
 /// What [`Connection::at_hand`] found.
 pub enum AtHand {
     /// All of the body.
@@ -143,12 +154,12 @@ impl Connection {
         }
     }
 
-    /// Whether the origin said that it has not looked at the request (RFC 9113 section 8.7).
+    /// What is known of the origin's dealing with this request, should it fail.
     #[must_use]
-    pub const fn is_unprocessed(&self) -> bool {
+    pub const fn handling(&self) -> Handling {
         match self {
-            Self::Http1(_) => false,
-            Self::Http2(http2) => http2.is_unprocessed(),
+            Self::Http1(_) => Handling::Unknown,
+            Self::Http2(http2) => http2.handling(),
         }
     }
 

@@ -15,7 +15,8 @@ use crate::http1::{BodyReader, Limits, Response, ResponseBody, Step, parse_respo
 use crate::net::{Peek, Stream};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::connection::{AtHand, Head};
-use crate::proxy::origin::pool::{Permit, Pool};
+use crate::proxy::origin::permits::Permit;
+use crate::proxy::origin::pool::Pool;
 use crate::proxy::origin::request::OutgoingBody;
 
 /// A connection with an exchange on it.

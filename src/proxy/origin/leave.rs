@@ -59,17 +59,30 @@ pub async fn obtain(
         Turn::Now => enter(core, state, now),
         Turn::Wait(wait) => {
             // Boxed: a timer is large, and hardly ever needed here.
-            Box::pin(wait_for_turn(core, state, wait)).await?;
+            Box::pin(wait_for_turn(core, state, wait, now.plus(span))).await?;
             enter(core, state, mono())
         }
         Turn::Refused { retry_after } => Err(paused(core, retry_after)),
     }
 }
 
-async fn wait_for_turn(core: &Core, state: &UpstreamState, wait: Duration) -> Result<(), Fault> {
+/// Waits, at most until `until`. A pause that begins meanwhile holds too.
+async fn wait_for_turn(
+    core: &Core,
+    state: &UpstreamState,
+    mut wait: Duration,
+    until: Mono,
+) -> Result<(), Fault> {
     let Some(_waiting) = state.wait() else { return Err(paused(core, wait)) };
-    monoio::time::sleep(wait).await;
-    Ok(())
+    loop {
+        monoio::time::sleep(wait).await;
+        let now = mono();
+        match state.pacer.paused_for(now) {
+            None => return Ok(()),
+            Some(more) if now.plus(more) <= until => wait = more,
+            Some(more) => return Err(paused(core, more)),
+        }
+    }
 }
 
 fn paused(core: &Core, retry_after: Duration) -> Fault {
@@ -84,7 +97,7 @@ fn enter(core: &Core, state: &UpstreamState, now: Mono) -> Result<Leave, Fault> 
     }
     match state.breaker.enter(now) {
         Ok(permit) => {
-            note(permit.change());
+            note(&cells, permit.change());
             Ok(Leave { permit: Some(permit), cells, verdict: Verdict::Success })
         }
         Err(refused) => {
@@ -92,6 +105,19 @@ fn enter(core: &Core, state: &UpstreamState, now: Mono) -> Result<Leave, Fault> 
             Err(Fault::CircuitOpen(whole_secs(refused.retry_after)))
         }
     }
+}
+
+/// Whether a request may go out once more: within the retries of its upstream, and only where it
+/// need not wait for its turn.
+#[must_use]
+pub fn may_repeat(state: &UpstreamState) -> bool {
+    state.retries.try_spend() && may_repeat_free(state)
+}
+
+/// The same for a request that the upstream has not looked at: to repeat it is no load.
+#[must_use]
+pub fn may_repeat_free(state: &UpstreamState) -> bool {
+    state.pacer.turn(Duration::ZERO, mono()) == Turn::Now
 }
 
 impl Leave {
@@ -104,6 +130,9 @@ impl Leave {
     /// The head of the answer is there. 5xx are the upstream's failures, 4xx are not; a pause that
     /// it asks for begins now. `request` are the fields of the client's request, `now` is when the
     /// head came.
+    ///
+    /// A probe is decided by this alone: it must not keep the others out for as long as its body
+    /// lasts, which for a stream of events is for ever.
     pub fn on_head(
         &mut self,
         core: &Core,
@@ -115,6 +144,9 @@ impl Leave {
         if head.status >= 500 {
             self.verdict = Verdict::Failure(pause::retry_after(&head.fields, now));
         }
+        if self.is_probe() {
+            self.report();
+        }
         let Some(pause) = pause::asked_for(head, now) else { return };
         if is_for_all(&pause, upstream, request) {
             core.cells.inc(Counter::UpstreamPauses);
@@ -123,29 +155,29 @@ impl Leave {
     }
 
     /// The answer is complete: the verdict of its head counts.
-    pub fn complete(self) {
-        match self.verdict {
-            Verdict::Success => self.succeeded(),
-            Verdict::Failure(retry_after) => self.fail(retry_after),
-        }
+    pub fn complete(mut self) {
+        self.report();
     }
 
     /// The upstream did its part, whatever became of the answer.
     pub fn succeeded(mut self) {
-        note(self.permit.take().and_then(breaker::Permit::on_success));
+        self.verdict = Verdict::Success;
+        self.report();
     }
 
     /// It did not.
-    pub fn failed(self) {
-        self.fail(None);
+    pub fn failed(mut self) {
+        self.verdict = Verdict::Failure(None);
+        self.report();
     }
 
-    fn fail(mut self, retry_after: Option<Duration>) {
-        let change = self.permit.take().and_then(|it| it.on_failure(retry_after, mono()));
-        if change == Some(Change::Opened) {
-            self.cells.inc(Counter::BreakerOpened);
-        }
-        note(change);
+    fn report(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let change = match self.verdict {
+            Verdict::Success => permit.on_success(),
+            Verdict::Failure(retry_after) => permit.on_failure(retry_after, mono()),
+        };
+        note(&self.cells, change);
     }
 }
 
@@ -157,12 +189,19 @@ fn is_for_all(pause: &Pause, upstream: &Upstream, request: &Fields) -> bool {
     pause.cause == Cause::Unavailable || !of_client
 }
 
-fn note(change: Option<Change>) {
+fn note(cells: &CoreCells, change: Option<Change>) {
+    let Some(change) = change else { return };
     match change {
-        Some(Change::Opened) => tracing::warn!(change = "opened", "circuit breaker"),
-        Some(change) => tracing::info!(change = change.as_str(), "circuit breaker"),
-        None => {}
+        Change::Opened => tracing::warn!(change = change.as_str(), "circuit breaker"),
+        Change::HalfOpened | Change::Closed => {
+            tracing::info!(change = change.as_str(), "circuit breaker");
+        }
     }
+    cells.inc(match change {
+        Change::Opened => Counter::BreakerOpened,
+        Change::HalfOpened => Counter::BreakerHalfOpened,
+        Change::Closed => Counter::BreakerClosed,
+    });
 }
 
 fn whole_secs(span: Duration) -> u32 {

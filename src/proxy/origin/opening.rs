@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::proxy::error::Fault;
-use crate::proxy::origin::http2::Multiplexed;
+use crate::proxy::origin::multiplexed::Multiplexed;
 
 /// What a core knows of an upstream's protocol.
 #[derive(Default)]
@@ -75,11 +75,12 @@ impl Opening {
         self.shared.borrow().as_ref().filter(|it| it.is_open()).cloned()
     }
 
-    /// Lets go of a connection for which `keep` does not say otherwise. Its streams go on.
-    pub fn sweep(&self, keep: impl Fn(&Multiplexed) -> bool) {
+    /// Lets go of a connection that takes no more streams, or of which `unwanted` says so. Its
+    /// streams go on.
+    pub fn let_go(&self, unwanted: impl Fn(&Multiplexed) -> bool) {
         let mut shared = self.shared.borrow_mut();
-        if shared.as_ref().is_some_and(|it| !it.is_open() || !keep(it)) {
-            *shared = None;
+        if let Some(known) = shared.take_if(|it| !it.is_open() || unwanted(it)) {
+            known.retire();
         }
     }
 

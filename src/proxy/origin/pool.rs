@@ -1,15 +1,14 @@
-//! Connections of one core to one origin, and the bounds that hold for the process.
+//! The connections of one core to one origin: those that are idle, and the shared one of HTTP/2.
 //!
-//! A permit counts a connection from before it is dialled until it is closed, idle time included.
-//! Idle connections belong to their core, which uses the latest first. A request that finds neither
-//! an idle connection nor a free permit joins a process-wide queue:
+//! A core uses its latest idle connection first. A request that finds neither one nor a free place
+//! waits in the queue of [`Permits`]:
 //!
 //! ```text
 //!  a connection comes back on core A --> the first waiter of A takes it
 //!                                    \-> nobody of A waits, or another core's has for too long:
 //!                                        closed; its permit wakes the first waiter
 //!  a connection is closed            --> its permit wakes the first waiter
-//!  a request waits, others idle      --> their cores are asked to close one
+//!  a request waits, others idle      --> their cores are asked to close some
 //! ```
 //!
 //! The bounds on idle connections hold for those that nobody has used for half a second: between
@@ -19,53 +18,19 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use crate::base::Mono;
-use crate::net::{Peek, clock, ticks};
+use crate::net::{Peek, ticks};
 use crate::proxy::error::Fault;
 use crate::proxy::origin::http1::{Http1, Line};
 use crate::proxy::origin::opening::Opening;
+use crate::proxy::origin::permits::{Next, Permit, Permits, Standing};
 
-/// The process-wide bounds on connections to one origin.
-pub struct Permits {
-    max: usize,
-    idle_max: usize,
-    open: AtomicUsize,
-    idle: AtomicUsize,
-    /// Bytes of bodies read on all its connections so far.
-    received_bytes: AtomicU64,
-    idle_everywhere: Arc<IdleEverywhere>,
-    waiting: Mutex<VecDeque<Waiter>>,
-    /// The length of `waiting`, to be looked at without its lock.
-    waiters: AtomicUsize,
-    next_ticket: AtomicU64,
-}
-
-/// Idle connections to all origins together.
-pub struct IdleEverywhere {
-    max: usize,
-    idle: AtomicUsize,
-}
-
-/// A request in the queue.
-struct Waiter {
-    ticket: u64,
-    core: usize,
-    since: Mono,
-    waker: Waker,
-}
-
-/// One connection's place under the bound; given back when dropped.
-pub struct Permit {
-    permits: Arc<Permits>,
-}
-
-/// The idle connections of one core to one origin.
+/// The connections of one core to one origin.
 pub struct Pool {
     core: usize,
     permits: Arc<Permits>,
@@ -74,6 +39,9 @@ pub struct Pool {
     idle_max: u64,
     /// Where the upstream may speak HTTP/2, what is known of that.
     opening: Option<Opening>,
+    /// Where the origin is, as last heard; `None` where that is not asked for or not known. A
+    /// connection that leads elsewhere is not kept.
+    addresses: RefCell<Option<Arc<[IpAddr]>>>,
 }
 
 struct Idle {
@@ -103,160 +71,6 @@ pub enum Place {
     New(Permit),
 }
 
-impl IdleEverywhere {
-    /// At most so many.
-    #[must_use]
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, idle: AtomicUsize::new(0) })
-    }
-}
-
-impl Permits {
-    /// At most `max` connections, of which at most `idle_max` idle.
-    #[must_use]
-    pub fn new(max: usize, idle_max: usize, idle_everywhere: Arc<IdleEverywhere>) -> Arc<Self> {
-        Arc::new(Self {
-            max: max.max(1),
-            idle_max,
-            open: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
-            received_bytes: AtomicU64::new(0),
-            idle_everywhere,
-            waiting: Mutex::new(VecDeque::new()),
-            waiters: AtomicUsize::new(0),
-            next_ticket: AtomicU64::new(0),
-        })
-    }
-
-    /// The bound.
-    #[must_use]
-    pub const fn max(&self) -> usize {
-        self.max
-    }
-
-    /// Connections open now.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections idle now.
-    #[must_use]
-    pub fn idle(&self) -> usize {
-        self.idle.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of bodies read on all its connections so far.
-    #[must_use]
-    pub fn received_bytes(&self) -> u64 {
-        self.received_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Counts bytes of a body.
-    pub(super) fn note_received(&self, bytes: u64) {
-        self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Requests that wait for a connection now.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiters.load(Ordering::Acquire)
-    }
-
-    fn try_take(self: &Arc<Self>) -> Option<Permit> {
-        let taken = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < self.max).then_some(open + 1)
-        });
-        taken.ok().map(|_| Permit { permits: Arc::clone(self) })
-    }
-
-    fn on_idle(&self) {
-        self.idle.fetch_add(1, Ordering::Relaxed);
-        self.idle_everywhere.idle.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn on_used(&self) {
-        self.idle.fetch_sub(1, Ordering::Relaxed);
-        self.idle_everywhere.idle.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn has_too_many_idle(&self) -> bool {
-        let everywhere = &self.idle_everywhere;
-        self.idle() > self.idle_max || everywhere.idle.load(Ordering::Relaxed) > everywhere.max
-    }
-
-    /// Puts a waiter into the queue, or renews its waker; `false` when the queue is full.
-    fn enqueue(&self, ticket: u64, core: usize, waker: &Waker) -> bool {
-        let mut waiting = self.lock();
-        if let Some(known) = waiting.iter_mut().find(|it| it.ticket == ticket) {
-            known.waker.clone_from(waker);
-            return true;
-        }
-        if waiting.len() >= WAITING_MAX {
-            return false;
-        }
-        waiting.push_back(Waiter { ticket, core, since: clock::mono(), waker: waker.clone() });
-        self.waiters.store(waiting.len(), Ordering::Release);
-        true
-    }
-
-    fn dequeue(&self, ticket: u64) {
-        let mut waiting = self.lock();
-        waiting.retain(|it| it.ticket != ticket);
-        self.waiters.store(waiting.len(), Ordering::Release);
-    }
-
-    fn wake_first(&self) {
-        if self.waiting() == 0 {
-            return;
-        }
-        let first = self.lock().front().map(|it| it.waker.clone());
-        if let Some(waker) = first {
-            waker.wake();
-        }
-    }
-
-    /// For whom a connection is that came back on `core`.
-    fn next(&self, core: usize) -> Next {
-        if self.waiting() == 0 {
-            return Next::Nobody;
-        }
-        let waiting = self.lock();
-        let Some(first) = waiting.front() else { return Next::Nobody };
-        let late = clock::mono().since(first.since) > OTHERS_PATIENCE;
-        let own = waiting.iter().find(|it| it.core == core);
-        match own {
-            Some(own) if own.ticket == first.ticket || !late => Next::Own(own.waker.clone()),
-            _ => Next::Other,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-enum Next {
-    Nobody,
-    Own(Waker),
-    Other,
-}
-
-impl Permit {
-    /// The bounds it counts under.
-    pub(super) const fn permits(&self) -> &Arc<Permits> {
-        &self.permits
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let before = self.permits.open.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0);
-        self.permits.wake_first();
-    }
-}
-
 impl Pool {
     /// An empty pool of core number `core`; with `opening` the upstream is asked for HTTP/2.
     #[must_use]
@@ -266,7 +80,8 @@ impl Pool {
         idle_timeout: Duration,
         opening: Option<Opening>,
     ) -> Self {
-        Self { core, permits, idle: RefCell::default(), idle_max: ticks::of(idle_timeout), opening }
+        let (idle, addresses) = (RefCell::default(), RefCell::default());
+        Self { core, permits, idle, idle_max: ticks::of(idle_timeout), opening, addresses }
     }
 
     /// What is known of the upstream's protocol; `None` where it is HTTP/1.1 in any case.
@@ -281,7 +96,7 @@ impl Pool {
         &self.permits
     }
 
-    /// Idle connections of this core.
+    /// Idle connections of this core, the shared one left out.
     #[must_use]
     pub fn len(&self) -> usize {
         self.idle.borrow().len()
@@ -302,25 +117,26 @@ impl Pool {
         self.free(reuse)
     }
 
-    /// Waits in the queue. The caller bounds the time.
+    /// Waits in the queue. The caller bounds the time. `ask` is called where other cores may have
+    /// what they don't use, and have not been asked for it yet.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when `WAITING_MAX` wait already.
-    pub async fn acquire(&self, reuse: Reuse) -> Result<Place, Fault> {
-        let number = self.permits.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { pool: self, number };
+    /// [`Fault::Busy`] when too many wait already.
+    pub async fn acquire(&self, reuse: Reuse, ask: impl Fn()) -> Result<Place, Fault> {
+        let permits = &self.permits;
+        let ticket = Ticket { pool: self, number: permits.ticket() };
         poll_fn(|cx| {
-            if let Some(place) = self.free(reuse) {
-                return Poll::Ready(Ok(place));
+            // First into the queue, then a look: whatever comes back after that wakes it.
+            let place = match permits.enqueue(ticket.number, self.core, cx.waker()) {
+                Standing::Refused => return Poll::Ready(Err(Fault::Busy)),
+                Standing::First => self.free(reuse),
+                Standing::FirstOfCore => self.take_idle(reuse).map(Place::Kept),
+                Standing::Behind => None,
+            };
+            if place.is_none() && permits.idle() > 0 && permits.ask() {
+                ask();
             }
-            if !self.permits.enqueue(ticket.number, self.core, cx.waker()) {
-                return Poll::Ready(Err(Fault::Busy));
-            }
-            // Something may have come back between the look and the queue.
-            match self.free(reuse) {
-                Some(place) => Poll::Ready(Ok(place)),
-                None => Poll::Pending,
-            }
+            place.map_or(Poll::Pending, |place| Poll::Ready(Ok(place)))
         })
         .await
     }
@@ -367,7 +183,7 @@ impl Pool {
     /// Takes back a connection whose exchange is over.
     pub(super) fn put(&self, line: Rc<Line>, permit: Permit) {
         let next = self.permits.next(self.core);
-        if let Next::Other = next {
+        if matches!(next, Next::Other) || self.is_elsewhere(line.peer_addr().ip()) {
             return;
         }
         self.permits.on_idle();
@@ -377,25 +193,33 @@ impl Pool {
         }
     }
 
-    /// Closes an idle connection where a request of another core waits for its place.
+    /// Lets go of what requests of other cores wait for: idle connections, else the shared one,
+    /// once it has been of use for a moment.
     pub fn yield_idle(&self) {
-        if self.permits.waiting() > 0 {
-            drop(self.take_oldest());
+        self.permits.note_asked();
+        let waiting = self.permits.waiting();
+        let closed = (0..waiting).map_while(|_| self.take_oldest()).count();
+        if closed < waiting
+            && let Some(opening) = &self.opening
+        {
+            opening.let_go(|it| it.is_idle() || it.age_ticks() >= GRACE_TICKS);
         }
     }
 
     /// Closes what has been idle too long, what the origin closed, what leads to an address that
-    /// `is_current` says the origin has left, and what is too many.
-    pub fn sweep(&self, is_current: impl Fn(std::net::IpAddr) -> bool) {
+    /// the origin has left, and what is too many. `addresses` are the origin's; `None` where they
+    /// are not known for now, so that what was known before holds.
+    pub fn sweep(&self, addresses: Option<Arc<[IpAddr]>>) {
+        if addresses.is_some() {
+            self.addresses.replace(addresses);
+        }
         let all = self.idle.take();
         let mut kept = VecDeque::with_capacity(all.len());
         // The oldest first.
         for idle in all {
             let span = ticks::now() - idle.since;
-            let expired = span >= self.idle_max;
-            let surplus = span >= GRACE_TICKS && self.permits.has_too_many_idle();
-            let moved = || !is_current(idle.line.peer_addr().ip());
-            if expired || surplus || moved() || idle.line.peek_state() != Peek::Nothing {
+            let elsewhere = self.is_elsewhere(idle.line.peer_addr().ip());
+            if self.is_too_long(span) || elsewhere || idle.line.peek_state() != Peek::Nothing {
                 self.permits.on_used();
             } else {
                 kept.push_back(idle);
@@ -403,8 +227,18 @@ impl Pool {
         }
         self.idle.replace(kept);
         if let Some(opening) = &self.opening {
-            opening.sweep(|it| it.idle_ticks() < self.idle_max && is_current(it.peer()));
+            opening.let_go(|it| self.is_too_long(it.idle_ticks()) || self.is_elsewhere(it.peer()));
         }
+    }
+
+    /// Whether a connection has been idle for too long, by itself or where too many are.
+    fn is_too_long(&self, idle_ticks: u64) -> bool {
+        let surplus = || idle_ticks >= GRACE_TICKS && self.permits.has_too_many_idle();
+        idle_ticks >= self.idle_max || surplus()
+    }
+
+    fn is_elsewhere(&self, ip: IpAddr) -> bool {
+        self.addresses.borrow().as_ref().is_some_and(|all| !all.contains(&ip))
     }
 }
 
@@ -427,7 +261,7 @@ impl Drop for Ticket<'_> {
         if permits.waiting() == 0 {
             return;
         }
-        if permits.open() < permits.max {
+        if permits.open() < permits.max() {
             permits.wake_first();
         } else if !self.pool.is_empty()
             && let Next::Own(waker) = permits.next(self.pool.core)
@@ -437,11 +271,6 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// Requests that may wait for a connection to one origin.
-const WAITING_MAX: usize = 4096;
-/// How long a request of another core waits before a connection that comes back here is closed for
-/// it, although one of this core could use it as it is.
-const OTHERS_PATIENCE: Duration = Duration::from_millis(50);
 /// A connection counts as idle when it has not been used for that long: half a second.
 const GRACE_TICKS: u64 = 2;
 /// Three quarters of a second at most: less than any origin's own limit, which is whole seconds.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::breaker::{Breaker, Budget, Pacer};
 use crate::config::{Settings, UpstreamSettings};
-use crate::proxy::origin::pool::{IdleEverywhere, Permits};
+use crate::proxy::origin::permits::{IdleEverywhere, Permits};
 use crate::route::Scheme;
 
 /// The bounds and the memory of one upstream's behaviour. Atomics and an arc-swap: nothing waits.
