@@ -109,6 +109,7 @@ impl Alone<'_> {
         client: &impl Downstream,
     ) -> Result<(), Option<Reason>> {
         let stored = self.stored.as_ref().ok_or(None)?;
+        rescue::substitutes(self.inquiry, stored, wall())?;
         let key = stored.key();
         core.shared.hub.failed(key.hash(), key.bytes(), mono());
         Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
