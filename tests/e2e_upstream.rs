@@ -253,8 +253,8 @@ fn connection_that_was_closed_is_not_used_again() {
     assert_eq!(Metrics::of(&proxy).value("apiproxyd_upstream_retries_total"), 0.0);
 }
 
-/// When the kernel probes the daemon's connection to `port`, in seconds; `None` without a keep-alive
-/// timer. The sixth column is the timer's kind (2 is this one) and its hundredths of a second.
+/// When the kernel probes the daemon's connection to `port`, in seconds; `None` without a timer for
+/// that. The sixth column is the timer's kind (2 is this one) and its hundredths of a second.
 fn next_probe(port: u16) -> Option<u64> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let remote = format!(":{port:04X}");

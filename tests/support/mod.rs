@@ -10,6 +10,8 @@
 //! | `ranges` | an origin that honours ranges, and a look at what comes of them |
 //! | `structured` | structured fields and Cache-Status, to the letter |
 //! | `multiplex` | an origin that speaks HTTP/2, on an event loop |
+//! | `faulty` | an origin that fails in every way, by dice, over HTTP/1.1, TLS and HTTP/2 |
+//! | `dice` | chance that can be played again |
 //! | `frames` | HTTP/2 by hand, for origins that break its rules |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
@@ -27,6 +29,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub mod client;
+pub mod dice;
+pub mod faulty;
 pub mod frames;
 pub mod load;
 pub mod message;
@@ -39,6 +43,8 @@ pub mod structured;
 pub mod tls;
 
 pub use client::{Client, Fault};
+pub use dice::Dice;
+pub use faulty::Faulty;
 pub use message::{Request, Response};
 pub use metrics::Metrics;
 pub use multiplex::{Latch, Limits, Multiplexing};
