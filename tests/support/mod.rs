@@ -13,6 +13,7 @@
 //! | `faulty` | an origin that fails in every way, by dice, over HTTP/1.1, TLS and HTTP/2 |
 //! | `dice` | chance that can be played again |
 //! | `frames` | HTTP/2 by hand, for origins that break its rules |
+//! | `hosts` | a hosts file of a daemon's own |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
@@ -32,6 +33,7 @@ pub mod client;
 pub mod dice;
 pub mod faulty;
 pub mod frames;
+pub mod hosts;
 pub mod load;
 pub mod message;
 pub mod metrics;
@@ -45,6 +47,7 @@ pub mod tls;
 pub use client::{Client, Fault};
 pub use dice::Dice;
 pub use faulty::Faulty;
+pub use hosts::Hosts;
 pub use message::{Request, Response};
 pub use metrics::Metrics;
 pub use multiplex::{Latch, Limits, Multiplexing};
