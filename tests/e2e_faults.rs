@@ -100,7 +100,12 @@ impl Run {
         };
         let started = Instant::now();
         while left().iter().any(|it| it.1 != 0.0) {
-            assert!(started.elapsed() < support::PATIENCE, "left over: {:?}", left());
+            if started.elapsed() > support::PATIENCE {
+                let page = self.proxy.get("/metrics");
+                let stay = |it: &&str| it.starts_with("apiproxyd_upstream_") && !it.ends_with(" 0");
+                let lines: Vec<&str> = page.text().lines().filter(stay).collect();
+                panic!("left over: {:?}, {lines:#?}, {:?}", left(), self.proxy.sockets());
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
         self.proxy.await_fds(self.fds);

@@ -226,6 +226,17 @@ impl Proxy {
         names
     }
 
+    /// Its TCP connections as the kernel sees them: addresses, state, what waits to be sent and
+    /// read, in its own notation.
+    pub fn sockets(&self) -> Vec<String> {
+        let fds = self.fds();
+        let tables = ["net/tcp", "net/tcp6"].map(|it| fs::read_to_string(self.proc(it)));
+        let rows = tables.iter().flatten().flat_map(|it| it.lines().skip(1));
+        let rows = rows.map(|it| it.split_whitespace().collect::<Vec<_>>());
+        let ours = rows.filter(|it| fds.contains(&format!("socket:[{}]", it[9])));
+        ours.map(|it| it[1..5].join(" ")).collect()
+    }
+
     /// Waits until no more descriptors are open than `most`.
     #[track_caller]
     pub fn await_fds(&self, most: usize) {
