@@ -204,6 +204,33 @@ fn open_breaker_serves_stale_without_asking() {
     assert_eq!(refused.field("Cache-Status"), Some("apiproxyd; fwd=uri-miss; detail=circuit_open"));
 }
 
+/// Nobody waits for what a renewal in the background brings. Where that can't be stored and is large,
+/// it used to wait for ever for somebody to read it, on a connection that nobody else got.
+#[test]
+fn renewal_that_can_not_be_stored_holds_no_connection() {
+    let rows: [(u16, &str); 3] = [(200, "no-store"), (200, "private"), (429, "max-age=0")];
+    for (status, cache_control) in rows {
+        let turn = AtomicUsize::new(0);
+        let origin = Origin::respond(move |request| {
+            if request.target == "/other" {
+                return answer(200, &[("Cache-Control", "no-store")], "other");
+            }
+            match turn.fetch_add(1, Ordering::SeqCst) {
+                0 => answer(200, &[("Cache-Control", "max-age=0, stale-while-revalidate=60")], "x"),
+                _ => answer(status, &[("Cache-Control", cache_control)], vec![b'x'; 1 << 20]),
+            }
+        });
+        let proxy = Setup::over(&origin)
+            .with("client.max_conns_per_host", 1)
+            .with("client.request_timeout", 2)
+            .start();
+        assert_cached(&proxy.get("/api/x"), "MISS", "x");
+        assert_cached(&proxy.get("/api/x"), "STALE", "x");
+        origin.await_requests(2);
+        assert_cached(&proxy.get("/api/other"), "MISS", "other");
+    }
+}
+
 /// A stale answer while it is renewed comes at once, however slow the origin is.
 #[test]
 fn nobody_waits_for_a_refresh() {

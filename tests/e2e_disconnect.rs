@@ -7,6 +7,8 @@ mod support;
 use support::client::{Client, request};
 use support::{Fault, Gate, Origin, Proxy, Setup, answer, eventually};
 
+const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+
 /// How a client leaves.
 #[derive(Clone, Copy, Debug)]
 enum Leave {
@@ -101,6 +103,36 @@ fn client_may_leave_while_the_origin_is_silent() {
         leave(client, *how);
     }
     gate.open();
+    assert_unharmed(proxy, &origin, fds);
+}
+
+/// Interim answers that nobody takes show that the client is gone before the exchange has looked:
+/// the answer behind them used to be begun all the same, on a connection known to be lost.
+#[test]
+fn client_may_leave_while_interim_answers_come() {
+    let (asked, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let origin = Origin::script(move |connection| {
+        while let Some(request) = connection.request() {
+            if request.target.starts_with("/hints") {
+                gone.lock().unwrap().recv().unwrap();
+                for _ in 0..4 {
+                    connection.send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+                }
+            }
+            connection.send(answer(200, &[("Cache-Control", "no-store")], "x"));
+        }
+    });
+    let proxy = Setup::over(&origin).start();
+    let fds = settled(&proxy, &origin);
+    let before = origin.count();
+    for number in 0..40 {
+        let mut client = proxy.connect();
+        client.send(request("POST", &format!("/api/hints/{number}"), &JSON, "{}"));
+        origin.await_requests(before + number + 1);
+        client.reset();
+        asked.send(()).unwrap();
+    }
     assert_unharmed(proxy, &origin, fds);
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::client::{Client, request};
-use support::{Connection, Fault, Origin, Proxy, Setup, answer};
+use support::{Connection, Dice, Fault, Origin, Proxy, Setup, answer};
 
 /// Whole answers seen, so that a run in which everything failed does not pass.
 static WHOLE: AtomicU64 = AtomicU64::new(0);
@@ -18,18 +18,6 @@ static WHOLE: AtomicU64 = AtomicU64::new(0);
 const CLIENTS: u64 = 8;
 const TURNS: u64 = 150;
 const KEYS: u64 = 40;
-
-/// A small generator (xorshift64*), so that a failing run can be played again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-}
 
 /// The one right body of a path: it begins with the path and has a length of its own.
 fn body_of(path: &str) -> Vec<u8> {
@@ -47,7 +35,7 @@ fn body_of(path: &str) -> Vec<u8> {
 /// Plays one connection; what it does to a request depends on the path and on luck.
 fn origin_script(connection: &mut Connection, luck: &AtomicU64) {
     while let Some(request) = connection.request() {
-        let mut dice = Dice(luck.fetch_add(0x9E37_79B9, Ordering::Relaxed) | 1);
+        let mut dice = Dice::new(luck.fetch_add(1, Ordering::Relaxed));
         let body = body_of(&request.target);
         let lifetime = match request.target.as_bytes()[1] {
             b'k' => "max-age=60",
@@ -96,7 +84,7 @@ fn origin_script(connection: &mut Connection, luck: &AtomicU64) {
 
 /// One client's turns; panics on an answer that is whole and wrong.
 fn play(proxy: &Proxy, seed: u64) {
-    let mut dice = Dice(seed * 2 + 1);
+    let mut dice = Dice::new(seed);
     let mut client = proxy.connect();
     for turn in 0..TURNS {
         let kind = ["keep", "revalidate", "pass"][usize::try_from(dice.roll(3)).unwrap()];

@@ -62,6 +62,55 @@ fn stream_that_ends_in_mid_body_cuts_the_client_and_stores_nothing() {
     assert_eq!(edge.origin.connections(), 1, "the connection lives on");
 }
 
+/// RFC 9113 section 8.1.1: what is not as long as it says is malformed. The client has the whole of
+/// the announced length before that shows: it used to get it all, and then a closed connection in
+/// place of its next answer.
+#[test]
+fn answer_that_breaks_its_announcement_behind_its_last_byte_never_looks_whole() {
+    let more = |stream| frames::data(stream, END_STREAM, b"more");
+    let endings: [fn(u32) -> Vec<u8>; 2] =
+        [more, |stream| frames::reset(stream, frames::INTERNAL_ERROR)];
+    for ending in endings {
+        for lifetime in [KEPT, NO_STORE] {
+            let gate = Gate::default();
+            let held = gate.clone();
+            let edge = over(move |connection| {
+                while let Some(stream) = frames::request(connection) {
+                    let fields = [lifetime, ("content-length", "10")];
+                    connection.send(frames::head(stream, 0, 200, &fields));
+                    connection.send(frames::data(stream, 0, b"first"));
+                    held.pass();
+                    connection.send(frames::data(stream, 0, b"-last"));
+                    connection.send(ending(stream));
+                }
+            });
+            let mut client = edge.proxy.connect();
+            client.send(request("GET", "/api/x", &[], ""));
+            client.await_text("first");
+            gate.open();
+            let cut = client.try_read("GET");
+            assert!(matches!(cut, Err(Fault::Cut(_))), "{lifetime:?}: {cut:?}");
+            // Nothing of it is stored.
+            assert_ne!(edge.proxy.get("/api/x").cache(), "HIT");
+        }
+    }
+}
+
+/// An answer whose end comes late is whole all the same.
+#[test]
+fn end_of_a_stream_may_come_behind_its_last_byte() {
+    let edge = over(|connection| {
+        while let Some(stream) = frames::request(connection) {
+            connection.send(frames::head(stream, 0, 200, &[KEPT, ("content-length", "4")]));
+            connection.send(frames::data(stream, 0, b"body"));
+            std::thread::sleep(Duration::from_millis(20));
+            connection.send(frames::data(stream, END_STREAM, b""));
+        }
+    });
+    assert_eq!(edge.proxy.get("/api/x").text(), "body");
+    assert_eq!(edge.proxy.get("/api/x").cache(), "HIT");
+}
+
 /// RFC 9113 section 8.7: a stream that was refused was not looked at, so that anything may be sent
 /// once more.
 #[test]

@@ -55,6 +55,10 @@ pub enum Why {
 impl Fetch {
     /// Starts it as a task of this core.
     pub fn spawn(self, lead: Lead<Entry>) {
+        if self.why == Why::Refresh {
+            // Its client does not wait: an answer for that client alone would have no reader.
+            lead.flight().desert();
+        }
         let cells = Arc::clone(&self.core.cells);
         // A panic drops the lead, which tells everybody who waits.
         let task = crate::net::guarded(async move { self.run(lead).await });
@@ -341,7 +345,7 @@ impl Fetch {
         self.core.cells.add(Counter::Uncacheable, u64::from(!luck));
         lead.detach(if luck { now } else { now.plus(SOLO_SPAN) });
         if lead.flight().is_deserted() {
-            return;
+            return asked.leave.complete();
         }
         if self.inquiry.facts.range && asked.head.status == 200 && !short {
             // As above: no need to send it all.

@@ -10,7 +10,10 @@
 //! | `ranges` | an origin that honours ranges, and a look at what comes of them |
 //! | `structured` | structured fields and Cache-Status, to the letter |
 //! | `multiplex` | an origin that speaks HTTP/2, on an event loop |
+//! | `faulty` | an origin that fails in every way, by dice, over HTTP/1.1, TLS and HTTP/2 |
+//! | `dice` | chance that can be played again |
 //! | `frames` | HTTP/2 by hand, for origins that break its rules |
+//! | `hosts` | a hosts file of a daemon's own |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
 //! | `load` | the same request over many connections at the same moment |
@@ -27,7 +30,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub mod client;
+pub mod dice;
+pub mod faulty;
 pub mod frames;
+pub mod hosts;
 pub mod load;
 pub mod message;
 pub mod metrics;
@@ -39,6 +45,9 @@ pub mod structured;
 pub mod tls;
 
 pub use client::{Client, Fault};
+pub use dice::Dice;
+pub use faulty::Faulty;
+pub use hosts::Hosts;
 pub use message::{Request, Response};
 pub use metrics::Metrics;
 pub use multiplex::{Latch, Limits, Multiplexing};

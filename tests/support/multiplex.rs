@@ -280,13 +280,13 @@ impl Connection {
     }
 }
 
-enum Either<A, B> {
+pub enum Either<A, B> {
     Left(A),
     Right(B),
 }
 
 /// Whichever comes first; the other is dropped.
-async fn either<A, B>(
+pub async fn either<A, B>(
     left: impl Future<Output = A>,
     right: impl Future<Output = B>,
 ) -> Either<A, B> {
@@ -391,6 +391,11 @@ fn head(status: u16, fields: &[(&str, &str)]) -> Response<()> {
 pub struct Sending(SendStream<Bytes>);
 
 impl Sending {
+    /// What is sent through this.
+    pub fn of(stream: SendStream<Bytes>) -> Self {
+        Self(stream)
+    }
+
     /// Sends as much as the daemon has room for, waiting for some; how much, or `None` when it
     /// gave up.
     pub async fn some(&mut self, bytes: &Bytes) -> Option<usize> {

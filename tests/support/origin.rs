@@ -85,7 +85,15 @@ impl Origin {
 
     /// Plays `script` on every connection, each on a thread of its own.
     pub fn script(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
-        Self::listen(0, None, Arc::new(script))
+        Self::script_at(([127, 0, 0, 1], 0).into(), script)
+    }
+
+    /// The same at an address of this machine.
+    pub fn script_at(
+        addr: SocketAddr,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(addr, None, Arc::new(script))
     }
 
     /// The same inside TLS.
@@ -102,11 +110,11 @@ impl Origin {
         tls: Arc<ServerConfig>,
         script: impl Fn(&mut Connection) + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(port, Some(tls), Arc::new(script))
+        Self::listen(([127, 0, 0, 1], port).into(), Some(tls), Arc::new(script))
     }
 
-    fn listen(port: u16, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    fn listen(addr: SocketAddr, tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
+        let listener = TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { tls, ..Shared::default() });
         let ours = shared.clone();

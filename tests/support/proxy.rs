@@ -24,6 +24,8 @@ use super::{PATIENCE, eventually};
 pub struct Setup {
     config: Value,
     args: Vec<String>,
+    /// What starts the binary; nothing for the binary itself.
+    starter: Vec<String>,
     home: Arc<TempDir>,
 }
 
@@ -45,7 +47,7 @@ impl Setup {
         if let Ok(driver) = std::env::var("APIPROXYD_TEST_DRIVER") {
             config["server"]["driver"] = json!(driver);
         }
-        Self { config, args: Vec::new(), home: Arc::new(home) }
+        Self { config, args: Vec::new(), starter: Vec::new(), home: Arc::new(home) }
     }
 
     /// Sets a field by its JSON path: `cache.ttl`.
@@ -67,6 +69,13 @@ impl Setup {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Started by this command, which gets the binary and its arguments and becomes it.
+    #[must_use]
+    pub fn started_by(mut self, starter: Vec<String>) -> Self {
+        self.starter = starter;
         self
     }
 
@@ -95,7 +104,15 @@ impl Setup {
     pub fn launch(&self) -> Result<Proxy, Refused> {
         let file = self.home.path().join("config.json");
         fs::write(&file, self.config.to_string()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apiproxyd"));
+        let binary = env!("CARGO_BIN_EXE_apiproxyd");
+        let mut command = match self.starter.split_first() {
+            None => Command::new(binary),
+            Some((starter, args)) => {
+                let mut command = Command::new(starter);
+                command.args(args).arg(binary);
+                command
+            }
+        };
         command.args(["run", "--config"]).arg(&file).args(&self.args);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("APIPROXYD_") {
@@ -207,6 +224,17 @@ impl Proxy {
             .collect();
         names.sort();
         names
+    }
+
+    /// Its TCP connections as the kernel sees them: addresses, state, what waits to be sent and
+    /// read, in its own notation.
+    pub fn sockets(&self) -> Vec<String> {
+        let fds = self.fds();
+        let tables = ["net/tcp", "net/tcp6"].map(|it| fs::read_to_string(self.proc(it)));
+        let rows = tables.iter().flatten().flat_map(|it| it.lines().skip(1));
+        let rows = rows.map(|it| it.split_whitespace().collect::<Vec<_>>());
+        let ours = rows.filter(|it| fds.contains(&format!("socket:[{}]", it[9])));
+        ours.map(|it| it[1..5].join(" ")).collect()
     }
 
     /// Waits until no more descriptors are open than `most`.

@@ -31,6 +31,10 @@ pub struct Http2 {
     bytes: u64,
     /// Bytes handed out whose room the origin has not been given back.
     unreleased: usize,
+    /// The last bytes of the announced length. They are handed out with the stream's end: whether
+    /// more comes, or an error, is not known before, and an answer that breaks its own announcement
+    /// must not look whole to anybody (RFC 9113 section 8.1.1).
+    last: Bytes,
 }
 
 enum Stage {
@@ -54,6 +58,7 @@ impl Http2 {
             bytes_max: u64::MAX,
             bytes: 0,
             unreleased: 0,
+            last: Bytes::new(),
         }
     }
 
@@ -161,7 +166,8 @@ impl Http2 {
                 Some(Err(_)) => return Poll::Ready(Err(Fault::Truncated)),
                 None => {
                     self.stage = Stage::Done;
-                    return Poll::Ready(Ok(None));
+                    let last = std::mem::take(&mut self.last);
+                    return Poll::Ready(Ok((!last.is_empty()).then_some(last)));
                 }
             };
             if chunk.is_empty() {
@@ -172,6 +178,10 @@ impl Http2 {
             self.seat.shared().permits().note_received(chunk.len() as u64);
             if self.bytes > self.bytes_max {
                 return Poll::Ready(Err(Fault::TooLarge));
+            }
+            if self.length == Some(self.bytes) {
+                self.last = chunk;
+                continue;
             }
             return Poll::Ready(Ok(Some(chunk)));
         }

@@ -159,6 +159,16 @@ impl<'c> Client<'c> {
         !reader.is_done() && (self.wants_continue.get() || long)
     }
 
+    /// The answer goes on from `state`, unless the client was found gone meanwhile: by an interim
+    /// answer that it did not take, or by whoever reads its body.
+    fn goes_on_from(&self, state: State) -> Result<(), Gone> {
+        if self.state.get() == State::Lost {
+            return Err(Gone);
+        }
+        debug_assert!(self.state.get() == state);
+        Ok(())
+    }
+
     async fn write(&self, body: Option<Bytes>) -> Result<(), Gone> {
         self.connection.write(body).await.map_err(|_| {
             self.state.set(State::Lost);
@@ -255,7 +265,7 @@ impl Downstream for Client<'_> {
     }
 
     async fn whole(&self, reply: Reply, body: Bytes) -> Result<(), Gone> {
-        debug_assert!(self.state.get() == State::Waiting);
+        self.goes_on_from(State::Waiting)?;
         self.push_head(&reply);
         self.write((!body.is_empty()).then_some(body)).await?;
         self.state.set(State::Complete);
@@ -263,7 +273,7 @@ impl Downstream for Client<'_> {
     }
 
     async fn start(&self, reply: Reply) -> Result<(), Gone> {
-        debug_assert!(self.state.get() == State::Waiting);
+        self.goes_on_from(State::Waiting)?;
         self.state.set(State::Started);
         if self.version == Version::Http10 && reply.length == Length::Unknown && !is_events(&reply)
         {
@@ -275,7 +285,8 @@ impl Downstream for Client<'_> {
     }
 
     async fn chunk(&self, chunk: Bytes) -> Result<(), Gone> {
-        debug_assert!(self.state.get() == State::Started && !chunk.is_empty());
+        debug_assert!(!chunk.is_empty());
+        self.goes_on_from(State::Started)?;
         if let Some(held) = self.held.borrow_mut().as_mut()
             && held.body.len() + chunk.len() <= HELD_BYTES_MAX
         {
@@ -303,7 +314,7 @@ impl Downstream for Client<'_> {
     }
 
     async fn finish(&self) -> Result<(), Gone> {
-        debug_assert!(self.state.get() == State::Started);
+        self.goes_on_from(State::Started)?;
         if let Some(Held { mut reply, body }) = self.held.take() {
             reply.length = Length::Known(body.len() as u64);
             self.state.set(State::Waiting);
