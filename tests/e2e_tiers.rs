@@ -132,14 +132,15 @@ fn expired_entries_leave_both_tiers_at_the_cleanup_interval() {
     for target in kept {
         proxy.get(target);
     }
-    for number in 0..500 {
-        proxy.get(&format!("/api/v1/{number}"));
-    }
+    // On a busy machine some are a second old on arrival, and not stored at all.
+    let answers = (0..500).map(|number| proxy.get(&format!("/api/v1/{number}")));
+    let stored = answers.filter(|it| it.field("Cache-Status").unwrap().contains("stored")).count();
+    assert!(stored > 0);
     eventually("only what is kept is in memory", || {
         metric(&proxy, "apiproxyd_l1_distinct_entries") == kept.len() as u64
     });
     let swept = "apiproxyd_store_rows_removed_total{reason=\"expired\"}";
-    eventually("the rows are gone", || metric(&proxy, swept) == 500);
+    eventually("the rows are gone", || metric(&proxy, swept) == stored as u64);
     drop(origin);
     let offline = proxy.get("/api/offline/1");
     assert_eq!((offline.cache(), offline.text()), ("STALE", "/offline/1"), "{offline:?}");
