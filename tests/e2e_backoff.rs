@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Gate, Origin, Proxy, Setup, answer, assert_cached, eventually};
+use support::client::request;
+use support::{Gate, Metrics, Origin, Proxy, Setup, answer, assert_cached, eventually, load};
 
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -163,6 +164,35 @@ fn refreshes_that_fail_wait_for_the_next_attempt() {
         fickle.fail();
         hammer(&proxy, &fickle, "GET", &[]);
     }
+}
+
+/// Nothing is gained by waiting, and those who come next need not go one by one.
+#[test]
+fn failure_that_nothing_stale_may_hide_lets_the_next_requests_share_a_fetch() {
+    const FORBIDDEN: Lines<'static> =
+        &[("Cache-Control", "max-age=0, must-revalidate"), ("ETag", "\"a\"")];
+    let (gate, turn) = (Gate::default(), AtomicUsize::new(0));
+    let held = gate.clone();
+    let origin = Origin::respond(move |_| match turn.fetch_add(1, Ordering::SeqCst) {
+        0 => answer(200, FORBIDDEN, "old"),
+        1 => answer(503, &[], ""),
+        _ => {
+            held.pass();
+            answer(200, &[("Cache-Control", "max-age=60")], "new")
+        }
+    });
+    let proxy = Setup::over(&origin).start();
+    assert_cached(&proxy.get("/api/x"), "MISS", "old");
+    assert_eq!(proxy.ask("HEAD", "/api/x", &[]).status, 503);
+    let mut clients = load::connect_all(proxy.addr(), 8);
+    load::send_all(&mut clients, &request("GET", "/api/x", &[], ""));
+    let waiting = || Metrics::of(&proxy).value("apiproxyd_requests_in_flight");
+    eventually("all are on their way", || waiting() == 8.0);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.read("GET").text(), "new");
+    }
+    assert_eq!(origin.count(), 3);
 }
 
 #[test]

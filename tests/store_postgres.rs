@@ -2,6 +2,8 @@
 
 #[path = "support/postgres.rs"]
 mod cluster;
+#[path = "support/on_postgres.rs"]
+mod on_postgres;
 #[path = "support/store.rs"]
 mod support;
 
@@ -10,48 +12,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use apiproxyd::store::{Backend, GetOutcome, Settings, StartError, StoreHandle, Unavailable};
+use apiproxyd::store::{GetOutcome, Settings, StartError, StoreHandle, Unavailable};
 use cluster::Database;
 use nix::sys::signal::Signal;
+use on_postgres::{open, ready, settings, start, works};
 use support::{Desk, digest, eventually, row, sized_row};
-
-fn settings(dsn: String) -> Settings {
-    Settings {
-        backend: Backend::Postgres,
-        dsn,
-        statement_timeout: Duration::from_millis(500),
-        connect_timeout: Duration::from_secs(1),
-        ..Settings::default()
-    }
-}
-
-fn start(settings: &Settings) -> Desk {
-    Desk::new(StoreHandle::open(settings).unwrap())
-}
-
-fn open(database: &Database) -> Desk {
-    let desk = start(&settings(database.dsn()));
-    ready(&desk);
-    desk
-}
-
-fn ready(desk: &Desk) {
-    eventually("the store is available", || {
-        let found = desk.get(digest(u32::MAX));
-        !matches!(found, GetOutcome::Unavailable(_)) && desk.wait(desk.client.usage()).is_ok()
-    });
-}
-
-fn works(desk: &Desk) {
-    ready(desk);
-    // What was queued while the database was away may still be given up.
-    eventually("a put is stored", || {
-        desk.put(row(4_000_000, "/works"));
-        desk.flush();
-        matches!(desk.get(digest(4_000_000)), GetOutcome::Hit(_))
-    });
-    eventually("all is well", || desk.handle.stats().unavailable().is_none());
-}
 
 fn unavailable(desk: &Desk) -> Option<Unavailable> {
     match desk.get(digest(1)) {

@@ -144,7 +144,7 @@ group! {
         memory_cache_max_object: u64 = bytes(4_194_304, 0),
             "Larger responses live in the second tier only.";
         max_open_conns: usize = whole(25, 0, 1_000).zero_is_no_limit(),
-            "Database connections; SQLite uses at most 10.";
+            "Connections to PostgreSQL; SQLite has one that writes and one that reads.";
         max_idle_conns: usize = whole(5, 0, 1_000), "Database connections kept when idle.";
         conn_max_lifetime: Duration = timeout(300), "Age at which a connection is replaced.";
         conn_max_idle_time: Duration = timeout(60), "Idleness at which a connection is closed.";

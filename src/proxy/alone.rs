@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{CacheStatus, Entry, Reason, is_error, own_fields};
+use crate::cache::{Arriving, CacheStatus, Entry, Reason, is_error, own_fields};
 use crate::http::Method;
 use crate::net::{mono, wall};
 use crate::proxy::ask::{Asked, Question};
@@ -109,6 +109,7 @@ impl Alone<'_> {
         client: &impl Downstream,
     ) -> Result<(), Option<Reason>> {
         let stored = self.stored.as_ref().ok_or(None)?;
+        rescue::substitutes(self.inquiry, stored, wall())?;
         let key = stored.key();
         core.shared.hub.failed(key.hash(), key.bytes(), mono());
         Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
@@ -130,33 +131,38 @@ impl Alone<'_> {
         let small = length.is_some_and(|it| it <= GATHER_BYTES_MAX);
         // What must be cut, decoded or judged by conditions must be whole first.
         let shaped = head.status != 206 && (inquiry.is_partial() || inquiry.must_decode(head));
-        let room = |keeping: &Keeping| keeping.length(length).is_some_and(|it| core.takes(it));
-        match keeping {
+        let copying = match keeping {
             // Boxed: to gather, to shape and to copy are large, to pass on is not.
             Ok(keeping) if small => {
-                Box::pin(self.gathered(core, ground, asked, Ok(keeping), client)).await;
+                let gathered = self.gathered(core, ground, asked, Ok(keeping), client);
+                return Box::pin(gathered).await;
             }
             Err(why) if small && shaped => {
-                Box::pin(self.gathered(core, ground, asked, Err(why), client)).await;
+                let gathered = self.gathered(core, ground, asked, Err(why), client);
+                return Box::pin(gathered).await;
             }
-            Ok(keeping) if room(&keeping) => {
-                Box::pin(self.copied(core, ground, asked, keeping, status, client)).await;
+            keeping => keeping.and_then(|it| Ok((room(core, it.length(length))?, it))),
+        };
+        match copying {
+            Ok((room, keeping)) => {
+                let kept = (keeping, room);
+                Box::pin(self.copied(core, ground, asked, kept, status, client)).await;
             }
-            other => {
-                let why = other.err().unwrap_or(Reason::ResponseTooLarge);
+            Err(why) => {
                 let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
                 pass::send(core, task, upstream, asked, status.unstored(why), client).await;
             }
         }
     }
 
-    /// Sends an answer as it comes, and stores what it makes when all of it has come.
+    /// Sends an answer as it comes, and stores what it makes when all of it has come. It holds
+    /// `room` until then.
     async fn copied(
         &self,
         core: &Rc<Core>,
         ground: &Ground,
         asked: Asked,
-        keeping: Keeping,
+        (keeping, room): (Keeping, Arriving),
         status: CacheStatus,
         client: &impl Downstream,
     ) {
@@ -168,6 +174,7 @@ impl Alone<'_> {
                 let material = keeping.material(head, times, body);
                 let _ = fill::fill_solo(core, inquiry, ground, material);
             }
+            drop(room);
         });
         let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
         pass::send_copied(core, task, upstream, asked, status, copy, client).await;
@@ -228,6 +235,15 @@ impl Alone<'_> {
         let result = deliver::result_of(&status);
         deliver::whole(core, &inquiry.task, whole, result, client).await;
     }
+}
+
+/// A share of the memory for a copy of a body of this length.
+///
+/// # Errors
+/// Why there is none.
+fn room(core: &Core, length: Option<u64>) -> Result<Arriving, Reason> {
+    let length = length.filter(|it| core.takes(*it)).ok_or(Reason::ResponseTooLarge)?;
+    core.shared.ledger.arriving(length).ok_or(Reason::NoRoom)
 }
 
 /// Up to this length a storable answer is gathered before it is sent.

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{
-    Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, stale_on_error, update,
-};
+use crate::cache::{Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
 use crate::http::conditional::Validators;
 use crate::http::{ResponseHead, hop};
 use crate::metrics::Counter;
@@ -29,6 +27,7 @@ use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
 use crate::proxy::race::{First, race};
+use crate::proxy::rescue;
 
 /// A fetch.
 pub struct Fetch {
@@ -146,10 +145,8 @@ impl Fetch {
         if self.why == Why::Refresh {
             return self.base.clone();
         }
-        let now = crate::net::wall();
-        let inquiry = &self.inquiry;
-        let base = self.base.as_ref().filter(|it| cut::answers(inquiry, it, now))?;
-        stale_on_error(&inquiry.facts, &base.facts(), &inquiry.policy, now).ok()?;
+        let base = self.base.as_ref()?;
+        rescue::substitutes(&self.inquiry, base, crate::net::wall()).ok()?;
         Some(Arc::clone(base))
     }
 

@@ -96,13 +96,15 @@ pub fn publish(
     if lead.flight().is_doomed() || !ground.spares(core, &inquiry.primary) {
         return lead.answer(entry, How::Purged);
     }
-    let mut lead = Some(lead);
-    for shown in index.iter().chain([entry]) {
+    let (mut lead, mut how) = (Some(lead), how);
+    // The index last: who finds it, on whichever core, finds the response too.
+    for shown in [entry].into_iter().chain(&index) {
         let published = match lead.take_if(|it| **it.key() == *shown.key().bytes()) {
             Some(lead) => lead.publish(shown, entry, how),
             None => announce(core, inquiry, ground, shown),
         };
         if published == Published::Doomed {
+            how = How::Purged;
             break;
         }
         core.show(shown, published);
@@ -192,7 +194,7 @@ fn show_solo(
     (entry, row): (&Arc<Entry>, Row),
 ) -> Published {
     let mut published = Published::Doomed;
-    for shown in index.into_iter().chain([entry]) {
+    for shown in [entry].into_iter().chain(index) {
         published = announce(core, inquiry, ground, shown);
         if published == Published::Doomed {
             break;

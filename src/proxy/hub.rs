@@ -350,7 +350,11 @@ impl<E: Keyed> Lead<E> {
                 Published::Doomed
             }
         };
-        let how = if published == Published::Doomed { How::Purged } else { how };
+        let how = match (published, how) {
+            // Found and not judged yet: each who waits looks for itself.
+            (_, How::Stored) | (Published::New | Published::Replaced, _) => how,
+            (Published::Doomed, _) => How::Purged,
+        };
         self.flight.land(Outcome::Entry(Arc::clone(answer), how));
         published
     }

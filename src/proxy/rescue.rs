@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::base::Wall;
 use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::Counter;
@@ -30,10 +31,7 @@ pub async fn stale(
     client: &impl Downstream,
 ) -> Result<(), Reason> {
     let now = wall();
-    if !cut::answers(inquiry, entry, now) {
-        return Err(Reason::Partial);
-    }
-    let reason = stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)?;
+    let reason = substitutes(inquiry, entry, now)?;
     let ttl = entry.facts().ttl(now);
     let status = match fault {
         Fault::Status(code) => CacheStatus {
@@ -46,6 +44,17 @@ pub async fn stale(
     };
     Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
+}
+
+/// Whether an entry may stand in for an error; what is said of it then.
+///
+/// # Errors
+/// Why it may not.
+pub fn substitutes(inquiry: &Inquiry, entry: &Entry, now: Wall) -> Result<Reason, Reason> {
+    if !cut::answers(inquiry, entry, now) {
+        return Err(Reason::Partial);
+    }
+    stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)
 }
 
 /// Sends the error that a fault of the origin becomes; `unused` is why what is stored could not

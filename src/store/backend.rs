@@ -92,6 +92,24 @@ pub(crate) struct Step {
     pub(crate) more: bool,
 }
 
+impl Step {
+    /// One step of the first of several works that has more to do.
+    pub(crate) fn of_first<T>(
+        works: &[T],
+        mut step: impl FnMut(&T) -> Result<Self, Fault>,
+    ) -> Result<Self, Fault> {
+        let mut rows = 0;
+        for work in works {
+            let done = step(work)?;
+            rows += done.rows;
+            if done.more {
+                return Ok(Self { rows, more: true });
+            }
+        }
+        Ok(Self { rows, more: false })
+    }
+}
+
 /// The outcome of upkeep.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {

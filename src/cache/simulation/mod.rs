@@ -4,7 +4,7 @@
 //! The origin knows what it meant (`origin::Truth`), not only what it wrote, so that the judge
 //! never asks the code under test. Each answer from the store is judged (`judge`): was it allowed
 //! to be stored, is it fresh or may it be stale, is it the right variant, is it this client's, does
-//! its age only grow. A seed replays a run.
+//! its age only grow. A seed replays a run; `SIMULATION_SEEDS` sets how many are played.
 
 mod judge;
 mod origin;
@@ -293,7 +293,8 @@ fn run(seed: u64, steps: usize) -> judge::Counts {
 #[test]
 fn no_answer_breaks_a_rule_whatever_origin_client_and_clock_do() {
     let mut total = judge::Counts::default();
-    for seed in 0..200 {
+    let seeds = std::env::var("SIMULATION_SEEDS").map_or(200, |it| it.parse().unwrap());
+    for seed in 0..seeds {
         let counts = std::panic::catch_unwind(|| run(seed, 400));
         total.add(&counts.unwrap_or_else(|_| panic!("replay with run({seed}, 400)")));
     }

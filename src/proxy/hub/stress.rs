@@ -1,6 +1,8 @@
 //! Two threads, thousands of keys, and everything that can go wrong, at random from a seed: at the
 //! end every follower has an answer and nothing is left in the hub.
 //!
+//! `STRESS_SEEDS` sets how many seeds are played.
+//!
 //! A follower is polled only when it was woken, so that a wake-up that is lost shows.
 
 use std::future::Future;
@@ -286,7 +288,8 @@ fn await_all(mut followers: Vec<Follower>, counts: &Counts) {
 
 #[test]
 fn every_follower_is_answered_and_nothing_is_left() {
-    for seed in 1..=3 {
+    let seeds = std::env::var("STRESS_SEEDS").map_or(3, |it| it.parse().unwrap());
+    for seed in 1..=seeds {
         let hub = Hub::new(Seed::fixed(seed));
         let counts = Arc::<Counts>::default();
         std::thread::scope(|scope| {

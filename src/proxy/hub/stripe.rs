@@ -259,8 +259,12 @@ impl<E> Busy<E> {
         }
     }
 
-    /// The origin failed: the next attempt waits.
+    /// The origin failed: the next attempt waits. Attempts that ran side by side, and end while the
+    /// first of them has the others wait already, are one failure.
     fn wait(&mut self, now: Mono) {
+        if self.retry_at > now {
+            return;
+        }
         let span = RETRY_SPAN_MIN * (1 << self.failures.min(6));
         self.retry_at = now.plus(span.min(RETRY_SPAN_MAX));
         self.failures = self.failures.saturating_add(1);

@@ -307,6 +307,30 @@ fn attempts_after_a_failure_wait_ever_longer_and_no_more_after_a_success() {
     assert_eq!(hub.peek(7, b"k", first), Traffic::None, "it starts again with a second");
 }
 
+/// Requests that go alone (HEAD, Authorization) fail at the same time in an outage.
+#[test]
+fn attempts_that_fail_side_by_side_are_one_failure() {
+    let hub = hub();
+    let at = |milliseconds| NOW.plus(Duration::from_millis(milliseconds));
+    (0..5).for_each(|millisecond| hub.failed(7, b"k", at(millisecond)));
+    assert_eq!(hub.peek(7, b"k", at(999)), Traffic::Waiting);
+    assert_eq!(hub.peek(7, b"k", at(1_000)), Traffic::None);
+    (1_000..1_005).for_each(|millisecond| hub.failed(7, b"k", at(millisecond)));
+    assert_eq!(hub.peek(7, b"k", at(2_999)), Traffic::Waiting);
+    assert_eq!(hub.peek(7, b"k", at(3_000)), Traffic::None);
+}
+
+/// Nobody has judged whether it will do: who waits must not take it for an answer of the origin.
+#[test]
+fn stored_entry_that_was_purged_meanwhile_is_still_only_found() {
+    let (hub, stored) = (hub(), item(b"k", 1));
+    let leading = lead(&hub);
+    let flight = follow(&hub);
+    assert!(forget(&hub, &Reach::Key { hash: 7, key: b"k" }, &|_| true).is_empty());
+    assert_eq!(leading.publish(&stored, &stored, How::Stored), Published::Doomed);
+    assert!(matches!(now(flight.landed()), Some(Outcome::Entry(_, How::Stored))));
+}
+
 /// It says nothing of the origin.
 #[test]
 fn what_the_second_tier_has_does_not_end_the_wait_after_a_failure() {

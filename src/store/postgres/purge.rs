@@ -90,15 +90,7 @@ impl PgWriter {
                 Ok(Step { rows: rows.unsigned_abs(), more: false })
             }
             Selection::AnyOf(parts) => {
-                let mut rows = 0;
-                for part in parts.iter() {
-                    let step = self.purge_rows(part, effect, now)?;
-                    rows += step.rows;
-                    if step.more {
-                        return Ok(Step { rows, more: true });
-                    }
-                }
-                Ok(Step { rows, more: false })
+                Step::of_first(parts, |part| self.purge_rows(part, effect, now))
             }
             Selection::All => self.purge_all(effect, now),
         }

@@ -73,15 +73,7 @@ impl SqliteWriter {
             }
             Selection::Digests(digests) => self.purge_digests(digests, effect, now),
             Selection::AnyOf(parts) => {
-                let mut rows = 0;
-                for part in parts.iter() {
-                    let step = self.purge_rows(part, effect, now)?;
-                    rows += step.rows;
-                    if step.more {
-                        return Ok(Step { rows, more: true });
-                    }
-                }
-                Ok(Step { rows, more: false })
+                Step::of_first(parts, |part| self.purge_rows(part, effect, now))
             }
             Selection::All => self.purge_where("TRUE", effect, now, &[]),
         }
