@@ -204,8 +204,8 @@ fn open_breaker_serves_stale_without_asking() {
     assert_eq!(refused.field("Cache-Status"), Some("apiproxyd; fwd=uri-miss; detail=circuit_open"));
 }
 
-/// Nobody waits for what a renewal in the background brings. Where that can't be stored and is large,
-/// it used to wait for ever for somebody to read it, on a connection that nobody else got.
+/// Nobody waits for what a renewal in the background brings. Where that can't be stored and is
+/// large, it used to wait for ever for somebody to read it, on a connection that nobody else got.
 #[test]
 fn renewal_that_can_not_be_stored_holds_no_connection() {
     let rows: [(u16, &str); 3] = [(200, "no-store"), (200, "private"), (429, "max-age=0")];

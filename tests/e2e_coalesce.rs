@@ -48,26 +48,6 @@ fn ten_thousand_concurrent_cold_requests_become_one() {
     assert_eq!(origin.count(), 1);
 }
 
-/// Those who wait wake up on the other core while the response and the index that leads to it are
-/// being shown: a fifth of such rounds used to cost a second fetch.
-#[test]
-fn concurrent_cold_requests_for_a_variant_become_one() {
-    const ROUNDS: usize = 100;
-    let origin = Origin::respond(|_| {
-        answer(200, &[("Cache-Control", "max-age=60"), ("Vary", "Language")], "shared body")
-    });
-    let proxy = Setup::over(&origin).start();
-    let mut clients = load::connect_all(proxy.addr(), 100);
-    for round in 0..ROUNDS {
-        let target = format!("/api/v1/{round}");
-        load::send_all(&mut clients, &request("GET", &target, &[("Language", "en")], ""));
-        for client in &mut clients {
-            assert_eq!(client.read("GET").text(), "shared body");
-        }
-    }
-    assert_eq!(origin.count(), ROUNDS);
-}
-
 /// Before the answer's head, or in the middle of its body.
 #[test]
 fn ten_thousand_are_served_by_one_request_when_the_first_client_leaves_halfway() {
@@ -108,6 +88,26 @@ fn ten_thousand_are_served_by_one_request_when_the_first_client_leaves_halfway()
         assert_eq!(proxy.get("/api/v1/x").cache(), "HIT");
         origin.disconnect();
     }
+}
+
+/// Those who wait wake up on the other core while the response and the index that leads to it are
+/// being shown: a fifth of such rounds used to cost a second fetch.
+#[test]
+fn concurrent_cold_requests_for_a_variant_become_one() {
+    const ROUNDS: usize = 100;
+    let origin = Origin::respond(|_| {
+        answer(200, &[("Cache-Control", "max-age=60"), ("Vary", "Language")], "shared body")
+    });
+    let proxy = Setup::over(&origin).start();
+    let mut clients = load::connect_all(proxy.addr(), 100);
+    for round in 0..ROUNDS {
+        let target = format!("/api/v1/{round}");
+        load::send_all(&mut clients, &request("GET", &target, &[("Language", "en")], ""));
+        for client in &mut clients {
+            assert_eq!(client.read("GET").text(), "shared body");
+        }
+    }
+    assert_eq!(origin.count(), ROUNDS);
 }
 
 #[test]

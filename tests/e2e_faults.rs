@@ -149,6 +149,8 @@ fn whatever_origins_do_every_request_gets_a_right_answer_or_a_clean_error() {
     let complaints = [&tally.complaints[..], &run.book.complaints()].concat();
     println!("{} asked, {:?}, slowest {:?}", tally.asked, tally.outcomes, tally.slowest);
     assert!(run.proxy.lives(), "{}", run.proxy.stderr());
+    let abandoned = Metrics::of(&run.proxy).value("apiproxyd_requests_abandoned_total");
+    println!("{abandoned} were abandoned as the daemon sees it");
     let shown = &complaints[..complaints.len().min(10)];
     assert!(complaints.is_empty(), "{} of them: {shown:#?}", complaints.len());
     run.assert_recovers();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::client::request;
 use support::frames::{self, END_STREAM};
-use support::{Connection, Fault, Gate, Metrics, Setup, eventually, load};
+use support::{Connection, Fault, Gate, Metrics, Response, Setup, eventually, load};
 use upstream::Secure;
 
 const KEPT: (&str, &str) = ("cache-control", "max-age=60");
@@ -90,8 +90,13 @@ fn answer_that_breaks_its_announcement_behind_its_last_byte_never_looks_whole() 
             gate.open();
             let cut = client.try_read("GET");
             assert!(matches!(cut, Err(Fault::Cut(_))), "{lifetime:?}: {cut:?}");
-            // Nothing of it is stored.
-            assert_ne!(edge.proxy.get("/api/x").cache(), "HIT");
+            // Nothing of it is stored: the origin is asked again, and fails again.
+            let mut client = edge.proxy.connect();
+            client.send(request("GET", "/api/x", &[], ""));
+            let again = client.try_read("GET");
+            let failed = |it: Response| it.status == 502;
+            assert!(again.is_err() || again.is_ok_and(failed), "{lifetime:?}");
+            assert_eq!(Metrics::of(&edge.proxy).value("apiproxyd_upstream_requests_total"), 2.0);
         }
     }
 }
