@@ -285,3 +285,30 @@ fn time_of_a_route_holds_for_it_alone() {
     assert_eq!(patient.read("GET").text(), "late");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
+
+/// They wait in memory for a client that reads nothing, and what waits for the origin goes on: a
+/// write that was dropped with it would leave no way to the client.
+#[test]
+fn interim_answers_that_a_client_does_not_take_hold_nothing_up() {
+    const HINTS: usize = 30;
+    let origin = Origin::script(|connection| {
+        if connection.request().is_none() {
+            return;
+        }
+        let link = format!("Link: {}\r\n", "x".repeat(8_000)).repeat(15);
+        for _ in 0..HINTS {
+            connection.send(format!("HTTP/1.1 103 Early Hints\r\n{link}\r\n"));
+        }
+        connection.await_close();
+    });
+    for (method, fields, body) in [("GET", &[][..], ""), ("POST", &JSON[..], "{}")] {
+        let proxy = hasty(Setup::over(&origin)).with("client.request_timeout", 3).start();
+        let mut client = Client::connect_narrow(proxy.addr());
+        client.send_request(method, "/api/v1/x", fields, body);
+        eventually("it is given up", || {
+            Metrics::of(&proxy).sum("apiproxyd_upstream_failures_total", &[]) > 0.0
+        });
+        let late = client.read(method);
+        assert_eq!((late.status, late.interim.len()), (504, HINTS), "{method}");
+    }
+}

@@ -84,6 +84,17 @@ impl Stream {
         }
     }
 
+    /// Takes as much of `bytes` as there is room for, without waiting. Not beside another write.
+    ///
+    /// # Errors
+    /// As [`Tcp::try_write`] and [`TlsStream::try_write`].
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(bytes),
+        }
+    }
+
     /// Waits until there is something to read, or the peer closed or failed; consumes nothing.
     /// May be dropped at any time. Never answers [`Peek::Nothing`].
     ///

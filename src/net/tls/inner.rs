@@ -229,6 +229,25 @@ impl Inner {
         Ok(())
     }
 
+    /// Seals what rustls takes of `bytes` and sends of it what fits, without waiting. What does not
+    /// fit goes out by itself, or with the next write.
+    pub(super) fn write_now(self: &Rc<Self>, bytes: &[u8]) -> io::Result<usize> {
+        if self.close_notify_sent.get() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.flush_now();
+        if !self.outgoing.borrow().is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let sealed = self.tls.borrow_mut().writer().write(bytes)?;
+        if sealed == 0 && !bytes.is_empty() {
+            // A task waits for room already, and rustls is full.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.flush_now();
+        Ok(sealed)
+    }
+
     pub(super) async fn flush(&self) -> io::Result<()> {
         let _lock = self.write_lock.acquire().await;
         self.flush_locked().await
@@ -253,7 +272,7 @@ impl Inner {
     /// Sends what the reader has caused, without waiting. Whoever holds the lock sends it anyway;
     /// where the socket's buffer is full, a task waits for room.
     pub(super) fn flush_now(self: &Rc<Self>) {
-        if !self.tls.borrow().wants_write() {
+        if !self.tls.borrow().wants_write() && self.outgoing.borrow().is_empty() {
             return;
         }
         let Some(lock) = self.write_lock.try_acquire() else { return };

@@ -311,6 +311,31 @@ fn peek_is_harmless_beside_a_read() {
 }
 
 #[test]
+fn try_write_never_waits_and_loses_nothing() {
+    on_both(|| async {
+        let (client, server) = connected().await;
+        let bytes = pattern(5_000_000);
+        let (mut sent, mut refused) = (0, 0);
+        // Until nothing goes any more: then somebody reads.
+        while refused < 3 {
+            match server.try_write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    refused += 1;
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+        assert!(sent > 0 && sent < bytes.len(), "{sent}");
+        let reader = monoio::spawn(async move { read_exactly(&client, 5_000_000).await });
+        let (result, _) = server.write_all(bytes[sent..].to_vec()).await;
+        result.unwrap();
+        assert!(reader.await == bytes);
+    });
+}
+
+#[test]
 fn readers_bytes_get_out_when_the_socket_was_full() {
     on_both(|| async {
         for drop_early in [false, true] {

@@ -261,7 +261,10 @@ impl Downstream for Client<'_> {
             return Ok(());
         }
         write_response_head(&mut self.connection.output.borrow_mut(), status, fields);
-        self.write(None).await
+        self.connection.write_now().map_err(|_| {
+            self.state.set(State::Lost);
+            Gone
+        })
     }
 
     async fn whole(&self, reply: Reply, body: Bytes) -> Result<(), Gone> {
@@ -353,9 +356,10 @@ impl Downstream for Client<'_> {
                     return;
                 }
             },
-            Ok(Peek::Error) | Err(_) => {}
-            // The next request of a pipeline: whether the client stays can't be seen behind it.
-            Ok(Peek::Data | Peek::Nothing) => std::future::pending().await,
+            Ok(Peek::Error) => {}
+            // The next request of a pipeline, or a read that was broken off: whether the client stays
+            // can't be seen behind it.
+            Ok(Peek::Data | Peek::Nothing) | Err(_) => std::future::pending().await,
         }
     }
 }

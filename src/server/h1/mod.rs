@@ -319,6 +319,22 @@ impl Connection {
         sent
     }
 
+    /// Sends what fits of the output now; the rest goes with the next write. For what is sent while
+    /// something else is waited for: a write that is dropped with that would leave the connection
+    /// without an end to its answer.
+    fn write_now(&self) -> io::Result<()> {
+        let mut output = self.output.borrow_mut();
+        match self.place.watched().stream.try_write(&output) {
+            Ok(sent) => {
+                output.drain(..sent);
+                self.core.cells.add(Counter::BytesSent, sent as u64);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends our direction and reads, for a bounded while, what the client still sends, so that no
     /// reset destroys the last answer on its way (RFC 9112 section 9.6).
     async fn linger(&self) {
