@@ -147,8 +147,8 @@ impl TlsStream {
         (result, head)
     }
 
-    /// Takes as much of `bytes` as there is room for, without waiting. What was taken is sent, if need
-    /// be later. Not beside another write.
+    /// Takes as much of `bytes` as there is room for, without waiting. What was taken is sent, if
+    /// need be later. Not beside another write.
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; `BrokenPipe` after close_notify.

@@ -357,8 +357,8 @@ impl Downstream for Client<'_> {
                 }
             },
             Ok(Peek::Error) => {}
-            // The next request of a pipeline, or a read that was broken off: whether the client stays
-            // can't be seen behind it.
+            // The next request of a pipeline, or a read that was broken off: whether the client
+            // stays can't be seen behind it.
             Ok(Peek::Data | Peek::Nothing) | Err(_) => std::future::pending().await,
         }
     }
