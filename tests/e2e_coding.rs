@@ -6,7 +6,7 @@ mod support;
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use support::client::request;
-use support::{Origin, Proxy, Response, Setup, answer, load};
+use support::{Gate, Origin, Proxy, Response, Setup, answer, load};
 
 const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 
@@ -86,9 +86,26 @@ fn the_first_client_that_wants_gzip_gets_it_from_what_is_stored_plain() {
 #[test]
 fn a_body_that_streams_through_is_plain_and_says_that_it_varies() {
     let body = json(3_000_000);
-    let origin = serving(&body);
+    let (sent, gate) = (body.clone(), Gate::default());
+    let held = gate.clone();
+    let origin = Origin::script(move |connection| {
+        if connection.request().is_some() {
+            connection.send(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nETag: \"v1\"\r\n\
+                 Content-Type: application/json\r\nContent-Length: 3000000\r\n\r\n",
+            );
+            connection.send(&sent[..1_000_000]);
+            // Until the client has some of it: else all might be here before it is looked at.
+            held.pass();
+            connection.send(&sent[1_000_000..]);
+            connection.await_close();
+        }
+    });
     let proxy = Setup::over(&origin).start();
-    let miss = get(&proxy, &[GZIP]);
+    let mut client = proxy.connect();
+    client.send(request("GET", "/api/v1/x", &[GZIP], "")).await_text("\r\n\r\n{\"id\"");
+    gate.open();
+    let miss = client.read("GET");
     assert_eq!(miss.cache(), "MISS");
     is_plain(&miss, &body);
     is_gzip(&get(&proxy, &[GZIP]), &body);
