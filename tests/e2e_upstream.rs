@@ -223,15 +223,20 @@ fn idle_connection_is_closed_in_time() {
 /// RFC 9112 section 9.2: what comes without a question is no answer to the next one.
 #[test]
 fn connection_that_has_spoken_unasked_is_not_used_again() {
-    let origin = Origin::script(|connection: &mut Connection| {
+    let spoken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&spoken);
+    let origin = Origin::script(move |connection: &mut Connection| {
         while let Some(request) = connection.request() {
             connection.send(answer(200, &[NO_STORE], &request.target));
             connection.send(answer(200, &[NO_STORE], "not asked for"));
+            count.fetch_add(1, Ordering::SeqCst);
         }
     });
     let proxy = Setup::over(&origin).with("server.cores", 1).start();
     for number in 0..10 {
         assert_eq!(proxy.get(&format!("/api/{number}")).text(), format!("/{number}"));
+        // Else the next question may be on its way before it.
+        eventually("it has spoken", || spoken.load(Ordering::SeqCst) > number);
     }
     assert_eq!(origin.connections(), 10);
 }
