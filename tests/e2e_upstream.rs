@@ -206,7 +206,7 @@ fn idle_connections_are_bounded_for_all_hosts_together() {
         .start();
     fill(&proxy, "", 6);
     fill(&proxy, "/other", 6);
-    eventually("three are left", || one.open() + other.open() == 3);
+    eventually("at most three are left", || one.open() + other.open() <= 3);
 }
 
 #[test]
