@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,11 +28,27 @@ pub struct Listeners {
 }
 
 /// Binds one listening socket for each of `cores` to `address`. Port 0 picks a free one, the same
-/// for all. The unspecified IPv6 address also takes IPv4 connections.
+/// for all. The unspecified IPv6 address also takes IPv4 connections. Waits up to a second for an
+/// address that is in use: the sockets of a process that was killed outlive it for some
+/// milliseconds while the kernel takes its io_uring down.
 ///
 /// # Errors
 /// Says what is wrong with the address, for the operator.
 pub fn bind(address: SocketAddr, cores: NonZeroUsize) -> Result<Listeners, BindError> {
+    let since = Instant::now();
+    loop {
+        match bind_now(address, cores) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && since.elapsed() < LEAVING_SPAN =>
+            {
+                std::thread::sleep(LEAVING_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+fn bind_now(address: SocketAddr, cores: NonZeroUsize) -> Result<Listeners, BindError> {
     let fault = |error| BindError::new(address, error);
     let probe = socket(address).map_err(fault)?;
     probe.bind(&address.into()).map_err(fault)?;
@@ -172,6 +189,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// How long a process that has ended may still hold an address.
+const LEAVING_SPAN: Duration = Duration::from_secs(1);
+const LEAVING_PAUSE: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -208,6 +229,19 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains("address already in use"), "{error}");
         drop(first);
+    }
+
+    #[test]
+    fn port_of_a_process_that_is_ending_is_waited_for() {
+        let first = bind(local(0), TWO).unwrap();
+        let address = first.address;
+        assert_eq!(bind_now(address, TWO).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        assert_eq!(bind(address, TWO).unwrap().address, address);
+        leaving.join().unwrap();
     }
 
     #[test]
