@@ -113,7 +113,7 @@ pub const UPSTREAM_FAILURES: [&str; 18] = [
 
 /// Words for why an HTTP/1 request's head or body was refused: the label `reason`. Those of `http1`
 /// first, then time-outs; the last stands for words that are not listed.
-pub const HEAD_REFUSALS: [&str; 46] = [
+pub const HEAD_REFUSALS: [&str; 47] = [
     "too_many_empty_lines",
     "bare_lf",
     "bare_cr",
@@ -148,6 +148,7 @@ pub const HEAD_REFUSALS: [&str; 46] = [
     "coding_in_http10",
     "bad_coding",
     "unsupported_coding",
+    "connection_field",
     "unknown_expectation",
     "parser_disagreement",
     "bad_chunk_size",

@@ -4,10 +4,14 @@
 //! of L1 and appends the finished answer to the connection's output. It takes no lock, awaits
 //! nothing and allocates nothing. Whatever is not plainly a hit becomes a [`Task`] for the slow
 //! path, with everything decided here decided once.
+//!
+//! A request that came over HTTP/2 takes the same way from its parsed head on ([`serve_http2`]).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{Entry, Kind, OtherCoding};
@@ -51,6 +55,30 @@ pub enum Step {
     Broken,
 }
 
+/// What became of a request that came over HTTP/2.
+pub enum Served {
+    /// It is answered.
+    Hit(Ready),
+    /// It needs an exchange.
+    Slow(Box<Task>),
+}
+
+/// A finished answer, for whatever protocol.
+pub struct Ready {
+    /// The status.
+    pub status: u16,
+    /// All fields, Content-Length included.
+    pub fields: Fields,
+    /// The body to send: none for HEAD.
+    pub body: Bytes,
+}
+
+/// What a look at a request came to.
+enum Looked {
+    Hit(Found, Sender),
+    Slow(Box<Task>),
+}
+
 /// A request being looked at.
 struct Reading<'a, 'h, 'b> {
     core: &'a Core,
@@ -79,42 +107,24 @@ pub fn serve(
             return Step::Broken;
         }
     };
-    let reading = Reading {
-        core,
-        peer,
-        client: client_address(core.plan(), peer, &request),
-        id: RequestId::new(request.value(Name::XRequestId), core.next_id()),
-        request: &request,
-        now,
-    };
-    let (path, query) = match normal_target(core.plan(), &request) {
-        Ok(normal) => normal,
-        Err(refusal) => {
-            return reading.slow("/", None, Destination::Refused(refusal), Sender::default());
+    let reading = Reading::new(core, peer, &request, now);
+    match reading.look() {
+        Looked::Hit(hit, sender) => {
+            let persistent = request.persistent && !closing;
+            reading.write(&hit, &sender, persistent, out);
+            Step::Done { consumed: request.head_len, persistent }
         }
-    };
-    if request.known.repeated(Name::XApiKey) {
-        let refused = Destination::Refused(Refusal::RepeatedKey);
-        return reading.slow(&text(&path), query.as_deref(), refused, Sender::default());
+        Looked::Slow(task) => Step::Slow { consumed: request.head_len, task },
     }
-    let key = request.value(Name::XApiKey);
-    let asked = Asked { method: &request.method, path: &path, key, client: reading.client };
-    let (destination, sender) = match gate::check(core, asked, now.mono) {
-        Gate::Proxy { upstream, path, sender } => {
-            if let Some(hit) = reading.hit(upstream, path, query.as_deref()) {
-                let persistent = request.persistent && !closing;
-                reading.write(&hit, &sender, persistent, out);
-                return Step::Done { consumed: request.head_len, persistent };
-            }
-            let destination = Destination::Upstream(upstream.index);
-            return reading.slow(&text(path), query.as_deref(), destination, sender);
-        }
-        Gate::Admin => (Destination::Admin, Sender::default()),
-        Gate::Refused { refusal, standings } => {
-            (Destination::Refused(refusal), Sender { key: None, standings })
-        }
-    };
-    reading.slow(&text(&path), query.as_deref(), destination, sender)
+}
+
+/// Serves a request that came over HTTP/2.
+pub fn serve_http2(core: &Core, peer: &Peer, request: &Request<'_, '_>, now: Moment) -> Served {
+    let reading = Reading::new(core, peer, request, now);
+    match reading.look() {
+        Looked::Hit(hit, sender) => Served::Hit(reading.reply(&hit, &sender)),
+        Looked::Slow(task) => Served::Slow(task),
+    }
 }
 
 /// Appends the answer to a message that is no HTTP.
@@ -127,10 +137,27 @@ pub fn refuse_slow(core: &Core, peer: &Peer, out: &mut Vec<u8>) {
     write_problem(core, peer, Refusal::Slow.problem(), "timeout", out);
 }
 
+/// The answer to an HTTP/2 request whose head is not acceptable.
+#[must_use]
+pub fn refuse_http2(core: &Core, peer: &Peer, fault: RequestFault) -> Ready {
+    problem(core, peer, &Refusal::Malformed(fault).problem(), fault.as_str())
+}
+
 /// A fresh entry in the form the client takes.
 struct Found {
     entry: Arc<Entry>,
     form: Form,
+}
+
+impl Found {
+    /// What is sent of the entry.
+    #[inline(always)]
+    fn parts(&self) -> (&Fields, &Bytes) {
+        match (self.form, self.entry.other_coding()) {
+            (Form::OtherCoding, OtherCoding::Made(other)) => (&other.fields, &other.body),
+            _ => (self.entry.fields(), self.entry.body()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +166,46 @@ enum Form {
     OtherCoding,
 }
 
-impl Reading<'_, '_, '_> {
+impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
+    #[inline(always)]
+    fn new(core: &'a Core, peer: &'a Peer, request: &'a Request<'h, 'b>, now: Moment) -> Self {
+        let client = client_address(core.plan(), peer, request);
+        let id = RequestId::new(request.value(Name::XRequestId), core.next_id());
+        Self { core, peer, request, client, id, now }
+    }
+
+    /// Asks the gate, then this core's memory.
+    #[inline(always)]
+    fn look(&self) -> Looked {
+        let request = self.request;
+        let (path, query) = match normal_target(self.core.plan(), request) {
+            Ok(normal) => normal,
+            Err(refusal) => {
+                return self.slow("/", None, Destination::Refused(refusal), Sender::default());
+            }
+        };
+        if request.known.repeated(Name::XApiKey) {
+            let refused = Destination::Refused(Refusal::RepeatedKey);
+            return self.slow(&text(&path), query.as_deref(), refused, Sender::default());
+        }
+        let key = request.value(Name::XApiKey);
+        let asked = Asked { method: &request.method, path: &path, key, client: self.client };
+        let (destination, sender) = match gate::check(self.core, asked, self.now.mono) {
+            Gate::Proxy { upstream, path, sender } => {
+                if let Some(hit) = self.hit(upstream, path, query.as_deref()) {
+                    return Looked::Hit(hit, sender);
+                }
+                let destination = Destination::Upstream(upstream.index);
+                return self.slow(&text(path), query.as_deref(), destination, sender);
+            }
+            Gate::Admin => (Destination::Admin, Sender::default()),
+            Gate::Refused { refusal, standings } => {
+                (Destination::Refused(refusal), Sender { key: None, standings })
+            }
+        };
+        self.slow(&text(&path), query.as_deref(), destination, sender)
+    }
+
     /// A fresh entry of this core that answers a request without any conditions.
     fn hit(&self, upstream: &Upstream, path: &[u8], query: Option<&[u8]>) -> Option<Found> {
         let request = self.request;
@@ -194,17 +260,37 @@ impl Reading<'_, '_, '_> {
     }
 
     /// Appends the finished answer.
+    #[inline(always)]
     fn write(&self, found: &Found, sender: &Sender, persistent: bool, out: &mut Vec<u8>) {
-        let core = self.core;
-        let entry = &*found.entry;
-        let (fields, body) = match (found.form, entry.other_coding()) {
-            (Form::OtherCoding, OtherCoding::Made(other)) => (&other.fields, &other.body),
-            _ => (entry.fields(), entry.body()),
-        };
-        let wire = fields.as_wire();
-        out.reserve(wire.len() + body.len() + HEAD_EXTRA_BYTES);
-        write_status_line(out, entry.status());
-        out.extend_from_slice(wire);
+        let (fields, body) = found.parts();
+        out.reserve(fields.as_wire().len() + body.len() + HEAD_EXTRA_BYTES);
+        write_status_line(out, found.entry.status());
+        self.push_fields(found, fields, sender, out);
+        push_connection(self.request, persistent, out);
+        out.extend_from_slice(b"\r\n");
+        let head_only = self.request.method == Method::Head;
+        if !head_only {
+            out.extend_from_slice(body);
+        }
+        self.count(found, sender, if head_only { 0 } else { body.len() as u64 });
+    }
+
+    /// The finished answer.
+    fn reply(&self, found: &Found, sender: &Sender) -> Ready {
+        let (stored, body) = found.parts();
+        let mut fields = Fields::with_capacity(stored.as_wire().len() + HEAD_EXTRA_BYTES);
+        fields.extend_with(|out| self.push_fields(found, stored, sender, out));
+        let head_only = self.request.method == Method::Head;
+        let body = if head_only { Bytes::new() } else { body.clone() };
+        self.count(found, sender, body.len() as u64);
+        Ready { status: found.entry.status(), fields, body }
+    }
+
+    /// Appends the fields of the answer.
+    #[inline(always)]
+    fn push_fields(&self, found: &Found, fields: &Fields, sender: &Sender, out: &mut Vec<u8>) {
+        let (core, entry) = (self.core, &*found.entry);
+        out.extend_from_slice(fields.as_wire());
         if entry.marks().own_fields {
             core.plan().marks.push_missing(fields, out);
         } else {
@@ -214,17 +300,15 @@ impl Reading<'_, '_, '_> {
         answer::push_age(facts.age(self.now.wall), out);
         answer::push_hit(facts.ttl(self.now.wall), out);
         answer::push_exchange(core.plan(), &self.id, &sender.standings, out);
-        push_connection(self.request, persistent, out);
-        out.extend_from_slice(b"\r\n");
-        let head_only = self.request.method == Method::Head;
-        if !head_only {
-            out.extend_from_slice(body);
-        }
-        let bytes = if head_only { 0 } else { body.len() as u64 };
-        core.cells.on_hit(&self.request.method, entry.status(), CacheResult::Hit, bytes);
+    }
+
+    #[inline(always)]
+    fn count(&self, found: &Found, sender: &Sender, bytes: u64) {
+        let (core, status) = (self.core, found.entry.status());
+        core.cells.on_hit(&self.request.method, status, CacheResult::Hit, bytes);
         core.cells.inc(Counter::L1Hits);
         if core.access.is_some() {
-            self.note(entry.status(), bytes, sender);
+            self.note(status, bytes, sender);
         }
     }
 
@@ -278,7 +362,7 @@ impl Reading<'_, '_, '_> {
         query: Option<&[u8]>,
         destination: Destination,
         sender: Sender,
-    ) -> Step {
+    ) -> Looked {
         let request = self.request;
         let head = RequestHead {
             method: request.method.clone(),
@@ -310,7 +394,7 @@ impl Reading<'_, '_, '_> {
                 ..Trail::default()
             },
         };
-        Step::Slow { consumed: request.head_len, task: Box::new(task) }
+        Looked::Slow(Box::new(task))
     }
 }
 
@@ -367,7 +451,15 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn write_problem(core: &Core, peer: &Peer, problem: Problem, why: &'static str, out: &mut Vec<u8>) {
+fn write_problem(core: &Core, peer: &Peer, it: Problem, why: &'static str, out: &mut Vec<u8>) {
+    let Ready { status, mut fields, body } = problem(core, peer, &it, why);
+    fields.push("Connection", "close");
+    write_response_head(out, status, &fields);
+    out.extend_from_slice(&body);
+}
+
+/// The answer to a request that could not be read, counted and logged.
+fn problem(core: &Core, peer: &Peer, problem: &Problem, why: &'static str) -> Ready {
     let id = RequestId::new(None, core.next_id());
     let body = problem.to_json(id.as_str());
     let mut fields = Fields::new();
@@ -376,10 +468,8 @@ fn write_problem(core: &Core, peer: &Peer, problem: Problem, why: &'static str, 
     fields.push("Content-Length", body.len().to_string());
     fields.push("Cache-Control", "no-store");
     answer::push_own(core.plan(), &mut fields, &id, &Standings::default());
-    fields.push("Connection", "close");
-    write_response_head(out, problem.status, &fields);
-    out.extend_from_slice(&body);
     record::broken(core, peer, problem.status, why, body.len() as u64, &id);
+    Ready { status: problem.status, fields, body: body.into() }
 }
 
 /// With any of these the cache policy decides, on the slow path.

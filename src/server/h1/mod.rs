@@ -21,6 +21,7 @@ use crate::http1::worth_parsing;
 use crate::metrics::Counter;
 use crate::net::{Peek, Stream, ticks};
 use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
+use crate::server::h2;
 use crate::server::watch::{Pace, Phase, Place, Watch};
 
 use client::{After, Client};
@@ -37,6 +38,9 @@ pub(super) struct Connection {
     output: RefCell<Vec<u8>>,
     /// Bytes have come while it was parked.
     is_awake: Cell<bool>,
+    /// Nothing but the preface of HTTP/2 has a claim to be looked for in what came first, without
+    /// TLS (RFC 9113 section 3.3).
+    may_begin_http2: Cell<bool>,
     /// The tick in which it began to wait.
     waits_since: Cell<u64>,
     pace: Cell<Pace>,
@@ -60,15 +64,41 @@ enum Next {
     Close,
     /// Write, then run the exchange.
     Exchange(Box<Task>),
+    /// Hand everything to the driver of HTTP/2.
+    Http2,
+}
+
+/// Why nothing is served for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Nothing has come for a while.
+    Idle,
+    /// The connection is over.
+    End,
+    /// It speaks HTTP/2.
+    Http2,
 }
 
 impl Connection {
     pub(super) fn new(core: Rc<Core>, watch: &Rc<Watch>, stream: Stream, peer: Peer) -> Self {
+        let may_begin_http2 = !peer.tls && core.plan().settings.server.enable_http2;
+        let may_begin_http2 = Cell::new(may_begin_http2);
         let place = watch.enter(stream);
         let (input, output) = (RefCell::default(), RefCell::default());
         let (start, is_awake) = (Cell::new(0), Cell::new(false));
         let (waits_since, pace) = (Cell::new(0), Cell::new(Pace::New));
-        Self { core, place, peer, input, start, output, is_awake, waits_since, pace }
+        Self {
+            core,
+            place,
+            peer,
+            input,
+            start,
+            output,
+            is_awake,
+            may_begin_http2,
+            waits_since,
+            pace,
+        }
     }
 
     /// Serves the connection to its end.
@@ -76,39 +106,43 @@ impl Connection {
     pub(super) fn run(self) -> impl Future<Output = ()> {
         async move {
             // Boxed: while the connection waits, only what the waiting needs is held.
-            while Box::pin(self.active()).await {
-                if !self.park().await {
-                    break;
+            loop {
+                match Box::pin(self.active()).await {
+                    Pause::Idle if self.park().await => {}
+                    Pause::Idle | Pause::End => return self.recycle(),
+                    Pause::Http2 => break,
                 }
             }
-            self.recycle();
+            let Self { core, place, peer, input, .. } = self;
+            Box::pin(h2::serve(core, place, peer, input.into_inner())).await;
         }
     }
 
-    /// Serves it until nothing comes for a while; `false` when it is over.
-    async fn active(&self) -> bool {
+    /// Serves it until nothing comes for a while, or it is over.
+    async fn active(&self) -> Pause {
         loop {
             match self.receive().await {
                 Received::Bytes => {}
-                Received::Nothing => return true,
-                Received::End => return false,
+                Received::Nothing => return Pause::Idle,
+                Received::End => return Pause::End,
             }
             let next = self.serve();
             if !self.send().await {
-                return false;
+                return Pause::End;
             }
             match next {
                 Next::Read => {}
                 Next::Close => {
                     self.linger().await;
-                    return false;
+                    return Pause::End;
                 }
                 Next::Exchange(task) => {
                     // Boxed: its state is large, and most requests never need it.
                     if !Box::pin(self.exchange(task)).await {
-                        return false;
+                        return Pause::End;
                     }
                 }
+                Next::Http2 => return Pause::Http2,
             }
         }
     }
@@ -137,6 +171,9 @@ impl Connection {
                 return Next::Read;
             }
             let request = &input[start..];
+            if self.may_begin_http2.get() && request.starts_with(h2::PREFACE) {
+                return Next::Http2;
+            }
             match hit::serve(&self.core, &self.peer, request, &mut output, moment, closing) {
                 Step::More => {
                     // Only what follows the last answer stays, for the next read to complete.
@@ -145,6 +182,7 @@ impl Connection {
                     return Next::Read;
                 }
                 Step::Done { consumed, persistent } => {
+                    self.may_begin_http2.set(false);
                     self.start.set(start + consumed);
                     if !persistent {
                         return Next::Close;
@@ -154,6 +192,7 @@ impl Connection {
                     }
                 }
                 Step::Slow { consumed, task } => {
+                    self.may_begin_http2.set(false);
                     self.start.set(start + consumed);
                     return Next::Exchange(task);
                 }
