@@ -80,7 +80,7 @@ impl Alone<'_> {
         let gzip = self.inquiry.codings.gzip.is_acceptable();
         match self.inquiry.task.head.method {
             Method::Head => Purpose::Pass,
-            _ if self.inquiry.facts.range => Purpose::Part { gzip },
+            _ if self.inquiry.wants_range() => Purpose::Part { gzip },
             _ => Purpose::Fill { stored: None, gzip },
         }
     }

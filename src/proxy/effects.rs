@@ -20,7 +20,7 @@ use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
-use crate::proxy::request::{Task, Trail};
+use crate::proxy::request::Task;
 
 /// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
 pub async fn renew(
@@ -145,17 +145,7 @@ fn get_of(
         body: None,
     };
     keyed.write(core.plan(), upstream, &mut key);
-    let get = Task {
-        head: RequestHead { method: Method::Get, ..task.head.clone() },
-        framing: task.framing,
-        peer: task.peer,
-        client: task.client,
-        id: task.id,
-        destination: task.destination,
-        standings: task.standings,
-        started: task.started,
-        trail: Trail::default(),
-    };
+    let get = task.with_head(RequestHead { method: Method::Get, ..task.head.clone() });
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),
         task: Box::new(get),

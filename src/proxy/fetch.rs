@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::cache::{Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
 use crate::http::conditional::Validators;
-use crate::http::{ResponseHead, hop};
+use crate::http::{Method, ResponseHead, hop};
 use crate::metrics::Counter;
 use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
@@ -77,6 +77,7 @@ impl Fetch {
         let flight = Arc::clone(lead.flight());
         loop {
             let purpose = purpose(&self.inquiry, self.base.as_ref());
+            let is_conditional = matches!(purpose, Purpose::Fill { stored: Some(_), .. });
             let question = Question {
                 task: &inquiry.task,
                 upstream: inquiry.upstream(&core),
@@ -104,7 +105,7 @@ impl Fetch {
             if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
-            let Some(base) = self.base.take() else {
+            let Some(base) = self.base.take_if(|_| is_conditional) else {
                 // Nobody asked for that: we sent no condition.
                 asked.leave.succeeded();
                 return self.failed(lead, Fault::Invalid("unexpected_304"));
@@ -217,7 +218,7 @@ impl Fetch {
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
         let length = keeping.length(asked.connection.length());
-        if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
+        if self.inquiry.wants_range() && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
             // Not all of that for a part: the client goes by itself, with its range.
             asked.leave.succeeded();
             return lead.private();
@@ -347,7 +348,7 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return asked.leave.complete();
         }
-        if self.inquiry.facts.range && asked.head.status == 200 && !short {
+        if self.inquiry.wants_range() && asked.head.status == 200 && !short {
             // As above: no need to send it all.
             asked.leave.succeeded();
             return lead.private();
@@ -418,12 +419,14 @@ enum Kept {
 }
 
 /// What to ask the origin for when `base` is stored: whether it still holds, what it lacks, or the
-/// whole.
+/// whole. Of methods other than GET always the whole: If-None-Match has the origin fail them (RFC
+/// 9110 section 13.1.2), and they have no ranges (section 14.2).
 #[must_use]
 pub fn purpose<'b>(inquiry: &Inquiry, base: Option<&'b Arc<Entry>>) -> Purpose<'b> {
     let gzip = inquiry.codings.gzip.is_acceptable();
     let whole = Purpose::Fill { stored: None, gzip };
-    let Some(base) = base else { return whole };
+    let is_get = inquiry.task.head.method == Method::Get;
+    let Some(base) = base.filter(|_| is_get) else { return whole };
     let (fields, coded) = (base.fields(), base.marks().gzip);
     if cut::answers(inquiry, base, crate::net::wall()) {
         let stored = base.facts().has_validator.then_some(fields);

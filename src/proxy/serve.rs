@@ -225,7 +225,7 @@ impl Search {
         if let Join::Lead(lead) = joined {
             core.cells.inc(Counter::BackgroundRefreshes);
             let ground = Ground::new(core, self.index.clone());
-            let (core, inquiry) = (Rc::clone(core), Rc::clone(&self.inquiry));
+            let (core, inquiry) = (Rc::clone(core), Rc::new(self.inquiry.renewing(entry)));
             let base = Some(Arc::clone(entry));
             Fetch { core, inquiry, base, ground, why: Why::Refresh }.spawn(lead);
         }
@@ -368,7 +368,7 @@ impl Search {
                 }
                 // The origin's own error is what this client must get; and the part it asked for
                 // may be small where the whole is too large.
-                let part = fault == Fault::TooLarge && self.inquiry.facts.range;
+                let part = fault == Fault::TooLarge && self.inquiry.wants_range();
                 if part || matches!(fault, Fault::Status(_)) {
                     return Round::Alone(self.status(Shared::No));
                 }
