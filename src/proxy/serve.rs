@@ -356,7 +356,8 @@ impl Search {
         match followed {
             Followed::Answered => Round::Answered,
             Followed::Again => Round::Again,
-            Followed::Alone(status) => Round::Alone(status),
+            // The leader's request was let through before.
+            Followed::Alone(status) => self.forward(Round::Alone(status), client).await,
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
                 let mut unused = None;
