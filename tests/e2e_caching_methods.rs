@@ -97,3 +97,95 @@ fn head_has_what_is_stale_renewed() {
     assert_cached(&proxy.get("/api/x"), "HIT", "answer 1");
     assert_eq!(origin.count(), 2);
 }
+
+/// RFC 9110 section 9.2.2: whatever the answer is like, a POST goes out once.
+#[test]
+fn one_post_of_a_client_is_one_at_the_origin() {
+    const PLAIN: (&str, &str) = ("Accept-Encoding", "gzip;q=0");
+    const ZIPPED: (&str, &str) = ("Content-Encoding", "gzip");
+    const UNKEPT: (&str, &str) = ("Cache-Control", "no-store");
+    const RANGE: (&str, &str) = ("Range", "bytes=0-0");
+    type Lines = &'static [(&'static str, &'static str)];
+    let rows: [((&str, &str), Lines, usize); 4] = [
+        (RANGE, &[UNKEPT], 100_000),
+        (RANGE, &[MINUTE], 5 << 20),
+        (PLAIN, &[UNKEPT, ZIPPED], 100_000),
+        (RANGE, &[MINUTE, ZIPPED], 100),
+    ];
+    for (field, fields, bytes) in rows {
+        let origin = Origin::respond(move |_| answer(200, fields, vec![b'x'; bytes]));
+        let proxy = posting(&origin);
+        let response = post(&proxy, "/api/x", &[field]);
+        assert_eq!((response.status, response.body.len()), (200, bytes), "{field:?} {fields:?}");
+        assert_eq!(origin.count(), 1, "{field:?} {fields:?}");
+        assert_eq!(origin.last().field("Range"), None);
+    }
+}
+
+/// What was to be decoded, and turned out too large to be kept, goes on as it came.
+#[test]
+fn post_whose_answer_outgrows_the_memory_goes_out_once() {
+    let origin = Origin::script(|connection| {
+        while connection.request().is_some() {
+            let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Encoding: gzip\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+            connection.send(head);
+            for _ in 0..64 {
+                connection.send([b"1000\r\n", &[b'x'; 4096][..], b"\r\n"].concat());
+            }
+            connection.send("0\r\n\r\n");
+        }
+    });
+    let setup = Setup::over(&origin).with("cache.methods", json!(["GET", "POST"]));
+    let setup = setup.with("cache.backend", "none").with("cache.memory_cache_max_object", 65_536);
+    let proxy = setup.start();
+    let response = post(&proxy, "/api/x", &[("Accept-Encoding", "gzip;q=0")]);
+    assert_eq!((response.status, response.body.len()), (200, 64 * 4096));
+    assert_eq!(response.field("Content-Encoding"), Some("gzip"));
+    assert_eq!(origin.count(), 1);
+}
+
+/// RFC 9111 section 4.4, on a route that caches POST: (the answer, what is left of `/x` and `/y`).
+#[test]
+fn post_that_is_cached_invalidates_unless_it_only_reads() {
+    const SHARED: (&str, &str) = ("Cache-Control", "s-maxage=60");
+    const UNKEPT: (&str, &str) = ("Cache-Control", "no-store");
+    type Lines = &'static [(&'static str, &'static str)];
+    let rows: [(u16, Lines, &str, &str); 12] = [
+        (200, &[MINUTE], "HIT", "HIT"),
+        (200, &[SHARED], "HIT", "HIT"),
+        (200, &[UNKEPT], "MISS", "HIT"),
+        (200, &[], "MISS", "HIT"),
+        (201, &[MINUTE], "MISS", "HIT"),
+        (204, &[], "MISS", "HIT"),
+        (200, &[MINUTE, ("Location", "/y")], "MISS", "MISS"),
+        (200, &[MINUTE, ("Content-Location", "/y")], "MISS", "MISS"),
+        (201, &[("Location", "/y")], "MISS", "MISS"),
+        (303, &[("Location", "/y")], "MISS", "MISS"),
+        (404, &[], "HIT", "HIT"),
+        (500, &[], "HIT", "HIT"),
+    ];
+    let ways: [&[(&str, &str)]; 3] = [&[], &[("Authorization", "x")], &[UNKEPT]];
+    for (status, fields, x, y) in rows {
+        for way in ways {
+            let origin = Origin::respond(move |asked| match asked.method.as_str() {
+                "GET" => answer(200, &[MINUTE], "got"),
+                _ => answer(status, fields, if status == 204 { "" } else { "done" }),
+            });
+            let proxy = posting(&origin);
+            proxy.get("/api/x");
+            proxy.get("/api/y");
+            assert_eq!(post(&proxy, "/api/x", way).status, status);
+            // What may not be kept is not known to read only.
+            let may_be_kept = match way {
+                [] => true,
+                [(name, _)] => *name == "Authorization" && fields.contains(&SHARED),
+                _ => false,
+            };
+            let x = if !may_be_kept && status == 200 { "MISS" } else { x };
+            let found = (proxy.get("/api/x"), proxy.get("/api/y"));
+            assert_eq!((found.0.cache(), found.1.cache()), (x, y), "{status} {fields:?} {way:?}");
+            assert_eq!(origin.requests().iter().filter(|it| it.method == "POST").count(), 1);
+        }
+    }
+}

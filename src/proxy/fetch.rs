@@ -18,6 +18,7 @@ use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
 use crate::proxy::cut::{self, Held};
 use crate::proxy::early::Early;
+use crate::proxy::effects;
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::flight::{How, Incoming};
@@ -195,12 +196,40 @@ impl Fetch {
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
         lead.flight().on_answer(head.status, own_fields(head));
+        if effects::changes(&self.inquiry, &asked) {
+            return self.changed(lead, asked).await;
+        }
         let (base, length) = (self.base.as_deref(), asked.connection.length());
         match Keeping::of(&self.inquiry, base, head, length, asked.times) {
             Ok(keeping) if keeping.is_part() => self.keep_part(lead, asked, keeping).await,
             Ok(keeping) => self.keep(lead, asked, keeping).await,
-            Err(reason) => self.hand_on(lead, asked, reason).await,
+            Err(reason) => {
+                self.supersede(asked.head.status, reason).await;
+                self.hand_on(lead, asked, reason).await;
+            }
         }
+    }
+
+    /// An unsafe method has changed something: what is stored for its target goes, and with it what
+    /// this answer would be stored under.
+    async fn changed(self, lead: Lead<Entry>, asked: Asked) {
+        let (core, inquiry) = (&self.core, &self.inquiry);
+        let length = asked.connection.length();
+        let base = self.base.as_deref();
+        let keeping = Keeping::of(inquiry, base, &asked.head, length, asked.times);
+        let upstream = inquiry.upstream(core);
+        // Boxed, as a purge that all cores confirm is large.
+        Box::pin(effects::settle(core, &inquiry.task, upstream, &self.ground, &asked)).await;
+        let reason = keeping.err().unwrap_or(Reason::Purged);
+        self.hand_on(lead, asked, reason).await;
+    }
+
+    /// Removes what is stored where the answer, which is not, says that it holds no longer.
+    async fn supersede(&self, status: u16, why: Reason) {
+        let base = self.base.as_ref().filter(|_| effects::supersedes(status, why));
+        let Some(base) = base else { return };
+        let upstream = self.inquiry.upstream(&self.core);
+        Box::pin(purge::forget(&self.core, upstream, base.key())).await;
     }
 
     /// A part although the whole was asked for: the client that wants a range has it all the same.
@@ -226,6 +255,7 @@ impl Fetch {
             return lead.private();
         }
         if length.is_some_and(|it| !self.core.takes(it)) {
+            self.supersede(asked.head.status, Reason::ResponseTooLarge).await;
             return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
         }
         let Some(room) = self.core.shared.ledger.arriving(length.unwrap_or(0)) else {

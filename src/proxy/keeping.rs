@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::cache::{Entry, Exchange, Facts, LifetimeSource, Part, Reason, part, storable};
-use crate::http::ResponseHead;
+use crate::http::{Method, ResponseHead};
 use crate::proxy::cut::Held;
 use crate::proxy::fill::Material;
 use crate::proxy::inquiry::Inquiry;
@@ -39,6 +39,10 @@ impl Keeping {
         length: Option<u64>,
         times: Exchange,
     ) -> Result<Self, Reason> {
+        if head.status == 206 && inquiry.task.head.method != Method::Get {
+            // Nobody can have asked for it (RFC 9110 section 14.2).
+            return Err(Reason::PartUnusable);
+        }
         let added = Part::of(head);
         let stated = added.map(|it| it.span.len());
         if stated.is_some_and(|stated| length.is_some_and(|it| it != stated)) {
@@ -162,7 +166,8 @@ pub fn is_event_stream(head: &ResponseHead) -> bool {
 }
 
 /// Whether somebody, the origin or the operator, said how long a response is fresh.
-const fn states_lifetime(facts: &Facts) -> bool {
+#[must_use]
+pub const fn states_lifetime(facts: &Facts) -> bool {
     !matches!(facts.lifetime_source, LifetimeSource::Heuristic | LifetimeSource::None)
 }
 

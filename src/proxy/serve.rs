@@ -351,7 +351,8 @@ impl Search {
     }
 
     async fn follow(&mut self, watcher: Watcher, client: &impl Downstream) -> Round {
-        let status = self.status(if watcher.leader { Shared::No } else { Shared::Yes });
+        let leader = watcher.leader;
+        let status = self.status(if leader { Shared::No } else { Shared::Yes });
         let followed = follow::follow(&self.core, &self.inquiry, watcher, status, client).await;
         match followed {
             Followed::Answered => Round::Answered,
@@ -370,7 +371,10 @@ impl Search {
                 // The origin's own error is what this client must get; and the part it asked for
                 // may be small where the whole is too large.
                 let part = fault == Fault::TooLarge && self.inquiry.wants_range();
-                if part || matches!(fault, Fault::Status(_)) {
+                // Nor is it asked twice for what one request may do only once (RFC 9110 section
+                // 9.2.2).
+                let asked = leader && !self.inquiry.task.head.method.is_safe();
+                if !asked && (part || matches!(fault, Fault::Status(_))) {
                     return Round::Alone(self.status(Shared::No));
                 }
                 rescue::fault(&self.core, &self.inquiry, fault, unused, status, client).await;
