@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{
-    Entry, Facts, HeadUpdate, Keep, Key, Kind, Reason, RequestFacts, Target, fills_get,
+    Entry, Facts, HeadUpdate, Keep, Key, Kind, Reason, RequestFacts, Settings, Target, fills_get,
     head_update, invalidates, invalidation_targets, storable, update,
 };
 use crate::http::{Method, RequestHead, ResponseHead, accept};
@@ -77,30 +77,33 @@ pub struct Filling {
     pub facts: Facts,
 }
 
-/// Whether an answer that went past the cache means anything for what is stored: it is not stored
-/// itself, so that it is never one that only reads (see [`changes`]).
+/// Whether an answer that went past the cache means anything for what is stored.
 #[must_use]
-pub const fn has_any(_: &Upstream, task: &Task, asked: &Asked) -> bool {
-    invalidates(&task.head.method, asked.head.status)
+pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
+    let head = &task.head;
+    invalidates(&head.method, asked.head.status)
+        && !reads(RequestFacts::parse(&head.method, &head.fields), asked, &upstream.policy)
 }
 
-/// Whether an answer that the cache looks at, because the configuration has it keep this method's,
-/// means that something has changed at the origin.
-///
-/// RFC 9111 section 4.4 lets any success of an unsafe method invalidate. But who has POST cached
-/// says that some of them only read, and those must not undo each other's keeping. Which: the ones
-/// whose answer says that it may be used again, and for how long, and that names no other resource
-/// (201, Location, Content-Location).
+/// The same of an answer that the cache looks at, because this method's are kept.
 #[must_use]
 pub fn changes(inquiry: &Inquiry, asked: &Asked) -> bool {
-    let (head, times) = (&asked.head, asked.times);
-    let reads = || {
-        let names_another =
-            head.fields.contains("Location") || head.fields.contains("Content-Location");
-        let facts = storable(&inquiry.facts, head, times, &inquiry.policy);
-        head.status != 201 && !names_another && facts.is_ok_and(|it| states_lifetime(&it))
-    };
-    invalidates(&inquiry.task.head.method, head.status) && !reads()
+    invalidates(&inquiry.task.head.method, asked.head.status)
+        && !reads(inquiry.facts.clone(), asked, &inquiry.policy)
+}
+
+/// Whether an unsafe method has only read something. RFC 9111 section 4.4 takes every success for a
+/// change. But who has POST cached says that some of them only read, and those must not undo each
+/// other's keeping. Which: the ones whose answer may be kept by its own words, says for how long,
+/// and names no other resource (201, Location, Content-Location). A request that for itself asks
+/// not to keep it (`no-store`, no canonical body) reads no less.
+fn reads(mut request: RequestFacts, asked: &Asked, policy: &Settings) -> bool {
+    let head = &asked.head;
+    let names_another = ["Location", "Content-Location"].iter().any(|it| head.fields.contains(it));
+    request.control.no_store = false;
+    // Nothing of a method that is not cached is storable.
+    let facts = storable(&request, head, asked.times, policy);
+    head.status != 201 && !names_another && facts.is_ok_and(|it| states_lifetime(&it))
 }
 
 /// Whether an answer that may not be stored, for this reason, says that what is stored for the same
