@@ -190,16 +190,16 @@ fn who_waits_for_the_whole_may_leave() {
 
 /// Sends events, or whatever it is, until nobody takes more; counts what was taken.
 fn endless(connection: &mut Connection, head: &str, chunk: &[u8], sent: &AtomicUsize) {
-    while connection.request().is_some() {
-        connection.send(format!("HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"));
-        let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
-        while connection.send(&framed) {
-            sent.fetch_add(chunk.len(), Ordering::SeqCst);
-            if chunk.len() < 1_000 {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-        }
+    if connection.request().is_none() {
         return;
+    }
+    connection.send(format!("HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"));
+    let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+    while connection.send(&framed) {
+        sent.fetch_add(chunk.len(), Ordering::SeqCst);
+        if chunk.len() < 1_000 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 
