@@ -357,7 +357,7 @@ impl Search {
         match followed {
             Followed::Answered => Round::Answered,
             Followed::Again => Round::Again,
-            // The leader's request was let through before.
+            // Who follows may have said `only-if-cached`.
             Followed::Alone(status) => self.forward(Round::Alone(status), client).await,
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
