@@ -114,7 +114,7 @@ pub struct Arriving<'i> {
     pub status: CacheStatus,
 }
 
-/// Sends an answer while it arrives: all of it, or what the request may have [`Early`] that wants
+/// Sends an answer while it arrives: all of it, or what the request may have early that wants
 /// no more.
 pub async fn incoming(
     core: &Core,
