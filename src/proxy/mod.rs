@@ -13,6 +13,7 @@
 //! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
+//! | refuse what is no request | `unreadable` | 4xx, 5xx | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`coding`, `cut`, `answer`) | the entry: 200, 206, 304, 416 | |
 //! | count, log | `record` | | |
@@ -59,6 +60,7 @@ mod record;
 pub mod request;
 pub mod rescue;
 mod serve;
+pub mod unreadable;
 mod upload;
 mod variant;
 

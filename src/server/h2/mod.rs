@@ -35,6 +35,7 @@ use crate::metrics::Counter;
 use crate::net::duplex::{Duplex, Outlet, drive, duplex};
 use crate::net::{Stream, guarded, ticks};
 use crate::proxy::hit::{self, Ready, Served};
+use crate::proxy::unreadable;
 use crate::proxy::{Core, Destination, Moment, Peer, Task};
 use crate::server::watch::{Phase, Place};
 
@@ -160,7 +161,9 @@ impl Driver {
         let mut slots = Slots::new();
         let limits = &self.core.plan().request_limits;
         match judge_http2(pseudo, head.lines(), limits, &mut slots) {
-            Err(fault) => self.send(hit::refuse_http2(&self.core, &self.peer, fault), respond),
+            Err(fault) => {
+                self.send(unreadable::refuse_http2(&self.core, &self.peer, fault), respond)
+            }
             Ok(request) => match hit::serve_http2(&self.core, &self.peer, &request, now) {
                 Served::Hit(ready) => self.send(ready, respond),
                 Served::Slow(task) => self.exchange(task, body, respond),
