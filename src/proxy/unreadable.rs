@@ -1,5 +1,5 @@
-//! Answers that no exchange makes: to what can't be read as a request, and in the place of an answer
-//! that broke before any of it was sent.
+//! Answers that no exchange makes: to what can't be read as a request, and in the place of an
+//! answer that broke before any of it was sent.
 
 use crate::http::Fields;
 use crate::http::date::write_http_date;

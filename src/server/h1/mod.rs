@@ -328,9 +328,9 @@ impl Connection {
         }
     }
 
-    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves. So does
-    /// one that has sent empty lines behind its last request: it does not wait for an answer, and
-    /// would take one for that to its next request.
+    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves. So
+    /// does one that has sent empty lines behind its last request: it does not wait for an answer,
+    /// and would take one for that to its next request.
     async fn on_expired(&self, partial: bool) {
         if partial && self.refuse_slow() && self.send().await {
             self.linger().await;

@@ -1,5 +1,5 @@
-//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange for
-//! each, frames out.
+//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange
+//! for each, frames out.
 //!
 //! ```text
 //!  accept or h1 --> serve --> Driver --hit that fits the windows--> frames, at once
@@ -11,7 +11,8 @@
 //! CONTINUATION, empty frames and SETTINGS. It has no clocks: those are here. A connection without
 //! streams is told GOAWAY after `server.idle_timeout` and closed soon after; a write that makes no
 //! progress for `server.write_timeout` ends the connection, a client that gives its stream no room
-//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered 408.
+//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered
+//! 408.
 //!
 //! All frames of one turn leave in one write (`net::duplex`).
 
@@ -42,8 +43,8 @@ use crate::server::watch::{Phase, Place};
 use client::Client;
 use message::Head;
 
-/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as it
-/// tells it from HTTP/1.1.
+/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as
+/// it tells it from HTTP/1.1.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// One client connection.
