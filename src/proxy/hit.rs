@@ -482,7 +482,8 @@ const NEEDS_POLICY: Mask = Mask::of(&[
     Name::Expect,
 ]);
 const FORWARDED: Mask = Mask::of(&[Name::XForwardedFor, Name::Forwarded]);
-/// A larger body is not copied: a client that does not read would hold it, which nobody counts.
-const COPY_BYTES_MAX: usize = 16 * 1024;
+/// A larger body is not copied: a client that does not read would hold it, which nobody counts. Up
+/// to this length one write of a copy costs less than two writes.
+const COPY_BYTES_MAX: usize = 64 * 1024;
 /// Room for the status line and what `answer` adds.
 const HEAD_EXTRA_BYTES: usize = 1024;
