@@ -14,6 +14,7 @@
 //! | `dice` | chance that can be played again |
 //! | `http2` | a client that speaks HTTP/2, on an event loop |
 //! | `frames` | HTTP/2 by hand, for origins and clients that break its rules |
+//! | `probe` | a daemon that is sent HTTP/2 by hand, and what comes of it |
 //! | `hosts` | a hosts file of a daemon's own |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
@@ -41,6 +42,7 @@ pub mod message;
 pub mod metrics;
 pub mod multiplex;
 pub mod origin;
+pub mod probe;
 pub mod proxy;
 pub mod ranges;
 pub mod structured;
