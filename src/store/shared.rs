@@ -54,10 +54,12 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// A purge could not be queued: everything is purged in its place.
     purge_lost: AtomicBool,
-    /// Sequence number of the last operation handed to the writer, and of the last one that it
-    /// finished (written or given up).
+    /// Sequence number of the last operation handed to the writer.
     pub(crate) issued: AtomicU64,
-    pub(crate) written: AtomicU64,
+    /// Up to this number puts are finished: written or given up.
+    pub(crate) puts_finished: AtomicU64,
+    /// Up to this number purges are done. Behind `puts_finished` while one is owed.
+    pub(crate) purges_done: AtomicU64,
     /// Purges of other instances, for the storage thread, with the last number issued before.
     pub(crate) remote: SegQueue<(u64, Purge)>,
 }
@@ -72,7 +74,8 @@ impl Shared {
             closed: AtomicBool::new(false),
             purge_lost: AtomicBool::new(false),
             issued: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            puts_finished: AtomicU64::new(0),
+            purges_done: AtomicU64::new(0),
             remote: SegQueue::new(),
         }
     }

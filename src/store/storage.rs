@@ -119,7 +119,8 @@ impl Storage {
 
     /// Learns what the writer has done since.
     fn catch_up(&mut self) {
-        self.pending.on_written(self.shared.written.load(Ordering::Acquire));
+        self.pending.on_puts_finished(self.shared.puts_finished.load(Ordering::Acquire));
+        self.pending.on_purges_done(self.shared.purges_done.load(Ordering::Acquire));
         while let Some((upto, purge)) = self.shared.remote.pop() {
             self.pending.on_remote_purge(&purge, upto, clock::wall());
         }

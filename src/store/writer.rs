@@ -328,10 +328,11 @@ impl WriterThread {
         }
     }
 
-    /// Tells the storage thread what is finished: nothing at or after an owed purge is.
+    /// Tells the storage thread what is finished: of the purges none at or after an owed one.
     fn publish(&self) {
-        let written = self.owed.front().map_or(self.finished, |(seq, _)| seq - 1);
-        self.shared.written.store(written, Ordering::Release);
+        let done = self.owed.front().map_or(self.finished, |(seq, _)| seq - 1);
+        self.shared.purges_done.store(done, Ordering::Release);
+        self.shared.puts_finished.store(self.finished, Ordering::Release);
     }
 
     fn background(&mut self) {

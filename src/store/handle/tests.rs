@@ -340,6 +340,40 @@ fn a_purge_that_failed_hides_its_rows_and_is_done_later() {
     assert!(matches!(desk.get(1), GetOutcome::Hit(_)));
 }
 
+/// A body that tells how many of its kind there are.
+struct Counted(Arc<AtomicU64>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"body"
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn rows_given_up_while_a_purge_is_owed_take_no_memory() {
+    let desk = Desk::new(&Settings::default(), false);
+    desk.script.write_fails.store(true, Ordering::SeqCst);
+    assert!(desk.wait(desk.client.purge(purge_of(0))).is_err());
+    let alive = Arc::new(AtomicU64::new(0));
+    for name in 1..=250 {
+        alive.fetch_add(1, Ordering::SeqCst);
+        let body = bytes::Bytes::from_owner(Counted(Arc::clone(&alive)));
+        let row = Row { body, ..row(name, 0) };
+        desk.client.put(row, desk.client.epoch()).unwrap();
+    }
+    desk.wait(desk.client.flush()).unwrap();
+    assert_eq!(desk.count(|it| &it.puts_failed), 250);
+    eventually("they are forgotten", || alive.load(Ordering::SeqCst) == 0);
+    assert!(matches!(desk.get(1), GetOutcome::Miss));
+    assert!(desk.script.rows.lock().unwrap().is_empty());
+}
+
 fn purge_of(name: u32) -> Purge {
     let selection = Selection::Path(format!("/{name}").into());
     Purge { selection, effect: Effect::Remove }
