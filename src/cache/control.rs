@@ -2,14 +2,16 @@
 //!
 //! What is doubtful is read so that less is cached: a number that is none makes a response stale
 //! (section 4.2.1), a restriction holds however oddly it is written, a permission holds only in its
-//! proper form. Of a repeated directive the first counts (section 4.2.1). Arguments may be quoted
-//! or not (section 5.2). Unknown directives are ignored (section 5.2.3).
+//! proper form. Text that is no directive at all (`private;max-age=60`, `"no-store"`) is searched
+//! for the words of restrictions. Of a repeated directive the first counts (section 4.2.1).
+//! Arguments may be quoted or not (section 5.2). Unknown directives are ignored (section 5.2.3).
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::cache::targeted;
 use crate::http::Fields;
+use crate::http::fields::is_token_byte;
 use crate::http::list;
 
 /// The directives of a request (RFC 9111 section 5.2.1).
@@ -27,6 +29,8 @@ pub struct RequestControl {
     pub no_cache: bool,
     /// `no-store`.
     pub no_store: bool,
+    /// `no-transform`.
+    pub no_transform: bool,
     /// `only-if-cached`.
     pub only_if_cached: bool,
 }
@@ -47,6 +51,11 @@ impl RequestControl {
     }
 
     fn apply(&mut self, directive: &Directive<'_>) {
+        for word in directive.unreadable() {
+            self.no_cache |= word.eq_ignore_ascii_case(b"no-cache");
+            self.no_store |= word.eq_ignore_ascii_case(b"no-store");
+            self.no_transform |= word.eq_ignore_ascii_case(b"no-transform");
+        }
         if directive.is("max-age") {
             set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
         } else if directive.is("min-fresh") {
@@ -61,6 +70,8 @@ impl RequestControl {
             self.no_cache = true;
         } else if directive.is("no-store") {
             self.no_store = true;
+        } else if directive.is("no-transform") {
+            self.no_transform = true;
         } else if directive.is("only-if-cached") {
             self.only_if_cached = true;
         }
@@ -150,6 +161,7 @@ impl ResponseControl {
     }
 
     fn apply(&mut self, directive: &Directive<'_>) {
+        directive.unreadable().for_each(|word| self.restrict(word));
         if directive.is("max-age") {
             set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
         } else if directive.is("s-maxage") {
@@ -168,6 +180,22 @@ impl ResponseControl {
         }
     }
 
+    /// A word of text that is no directive: it holds if it is a restriction's, with the strictest
+    /// argument that it could have.
+    fn restrict(&mut self, word: &[u8]) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        if is("max-age") {
+            set_first(&mut self.max_age, Duration::ZERO);
+        } else if is("s-maxage") {
+            set_first(&mut self.s_maxage, Duration::ZERO);
+        }
+        self.no_store |= is("no-store");
+        self.no_cache |= is("no-cache");
+        self.private |= is("private");
+        self.must_revalidate |= is("must-revalidate");
+        self.proxy_revalidate |= is("proxy-revalidate");
+    }
+
     fn apply_flag(&mut self, directive: &Directive<'_>) {
         let permitted = directive.argument.is_none();
         if directive.is("no-store") {
@@ -184,6 +212,17 @@ impl ResponseControl {
             self.immutable |= permitted;
         }
     }
+}
+
+/// Whether `no-transform` forbids to change the content (RFC 9110 section 7.7, RFC 9111 section
+/// 5.2.2.6), its coding included. It speaks to every hop, so that only Cache-Control says it.
+#[must_use]
+pub fn forbids_transforming(response: &Fields) -> bool {
+    list::field_members(response, "Cache-Control").any(|member| {
+        let directive = Directive::parse(member);
+        let mut words = directive.unreadable();
+        directive.is("no-transform") || words.any(|it| it.eq_ignore_ascii_case(b"no-transform"))
+    })
 }
 
 /// One directive as it was written.
@@ -208,6 +247,20 @@ impl<'a> Directive<'a> {
 
     fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The words of the part that can't be read: all of it where the name is no token, the argument
+    /// where that is neither token nor string.
+    fn unreadable(&self) -> impl Iterator<Item = &'a [u8]> {
+        let plain = |name: &[u8]| list::is_token(name) && !name.contains(&b'\'');
+        let argument = self.argument.map(list::trim).filter(|it| !it.is_empty());
+        let odd = argument.filter(|it| list::token_or_quoted(it).is_none());
+        let (name, argument) =
+            if plain(self.name) { (None, odd) } else { (Some(self.name), argument) };
+        // An apostrophe may stand in a token, and for a quote.
+        let ends = |byte: &u8| !is_token_byte(*byte) || *byte == b'\'';
+        let words = move |text: &'a [u8]| text.split(ends).filter(|word| !word.is_empty());
+        name.into_iter().chain(argument).flat_map(words)
     }
 
     /// The argument as delta-seconds (section 1.2.2), quoted or not; too large is very long.
@@ -333,6 +386,71 @@ mod tests {
         assert_eq!((control.stale_while_revalidate, control.stale_if_error), (secs(0), secs(0)));
     }
 
+    #[test]
+    fn text_that_is_no_directive_holds_as_the_restrictions_whose_words_it_has() {
+        let held = |control: &ResponseControl| {
+            let flags = [
+                ("no-store", control.no_store),
+                ("no-cache", control.no_cache),
+                ("private", control.private),
+                ("must-revalidate", control.must_revalidate),
+                ("proxy-revalidate", control.proxy_revalidate),
+                ("max-age=0", control.max_age == secs(0)),
+                ("s-maxage=0", control.s_maxage == secs(0)),
+            ];
+            flags.iter().filter(|it| it.1).map(|it| it.0).collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("no-store;", "no-store"),
+            ("\"no-store\"", "no-store"),
+            ("'no-store'", "no-store"),
+            ("=no-store", "no-store"),
+            ("NO-STORE max-age=60", "no-store max-age=0"),
+            ("max-age=60 no-store", "no-store max-age=0"),
+            ("private;max-age=60", "private max-age=0"),
+            ("max-age=60;private", "private max-age=0"),
+            ("public;max-age=60", "max-age=0"),
+            ("public; s-maxage=60", "s-maxage=0"),
+            (
+                "no-cache;must-revalidate;proxy-revalidate",
+                "no-cache must-revalidate proxy-revalidate",
+            ),
+            ("x=\"open no-store", "no-store"),
+            ("no-store\t\u{a0}", "no-store"),
+            // Readable, and about something else.
+            ("x=\"no-store, private\"", ""),
+            ("x=no-store", ""),
+            ("x-no-store", ""),
+            ("no-storex", ""),
+            ("it's", ""),
+            ("community=\"UCI\";x", ""),
+        ] {
+            let control = response(&[line]);
+            assert_eq!(held(&control), expected, "{line}");
+            assert!(!control.public && !control.immutable, "{line}");
+        }
+        // What was said properly before counts first.
+        assert_eq!(response(&["max-age=5, public;max-age=60"]).max_age, secs(5));
+        let odd = request(&[("Cache-Control", "no-store;, \"no-cache\"")]);
+        assert!(odd.no_store && odd.no_cache);
+    }
+
+    /// RFC 9110 section 7.7.
+    #[test]
+    fn no_transform_is_read_in_every_spelling() {
+        for (line, expected) in [
+            ("no-transform", true),
+            ("max-age=60, NO-Transform", true),
+            ("no-transform=1", true),
+            ("no-transform;max-age=60", true),
+            ("x=\"no-transform\"", false),
+            ("max-age=60", false),
+        ] {
+            let fields = fields(&[("Cache-Control", line)]);
+            assert_eq!(forbids_transforming(&fields), expected, "{line}");
+        }
+    }
+
     /// RFC 9111 sections 5.2.2.4 and 5.2.2.7.
     #[test]
     fn a_field_list_withholds_fields_and_nothing_else() {
@@ -362,7 +480,7 @@ mod tests {
         let control = request(&[(
             "cache-control",
             "max-age=1, MIN-FRESH=2, max-stale=\"3\", stale-if-error=4, no-cache, no-store, \
-             only-if-cached",
+             no-transform, only-if-cached",
         )]);
         let expected = RequestControl {
             max_age: secs(1),
@@ -371,6 +489,7 @@ mod tests {
             stale_if_error: secs(4),
             no_cache: true,
             no_store: true,
+            no_transform: true,
             only_if_cached: true,
         };
         assert_eq!(control, expected);
