@@ -161,7 +161,8 @@ group! {
             "Methods that are cached; add POST or QUERY to cache by body.";
         last_modified_percent: u8 = whole(10, 0, 100).unit("%"),
             "With ttl 0: lifetime as a share of the time since Last-Modified; 0 stores none.";
-        sort_query: bool = flag(false), "Sort the query in the cache key.";
+        sort_query: bool = flag(false),
+            "Sort the query by name in the cache key; of one name the order stays.";
         compression_level: u32 = whole(6, 1, 12), "gzip level, 1 fastest.";
         compression_min_size: u64 = bytes(1_024, 0), "Least size that is compressed.";
         queue_depth: usize = whole(4_096, 1, 1_048_576).memory("the queued responses"),
