@@ -301,3 +301,5 @@ fn a_stored_response_has_a_valid_date() {
     let own = [("Date", own.as_str())];
     assert_eq!(stored_fields(&head(200, &own), AT_ONCE), fields(&own));
 }
+            ("x-request-id", "of the first client"),
+            ("X-Offline", "true"),
