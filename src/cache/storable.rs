@@ -55,6 +55,11 @@ pub(crate) fn judge(
     if !control.allows_storing() && sets_cookie(&head.fields, control) {
         return Err(Reason::SetCookie); // Section 7.3.
     }
+    let stated = facts.lifetime_source.is_explicit();
+    if request.method == Method::Post && !stated && facts.lifetime_source != LifetimeSource::Forced
+    {
+        return Err(Reason::NoFreshness); // RFC 9110 section 9.3.3: no heuristic for POST.
+    }
     match Vary::of(&head.fields) {
         Vary::Any => return Err(Reason::VaryAny), // Section 4.1.
         Vary::TooWide => return Err(Reason::VaryTooWide),
@@ -151,16 +156,16 @@ pub fn own_fields(head: &ResponseHead) -> Fields {
     fields
 }
 
+/// Response fields that the daemon writes itself, for each answer: who asked for a stored one must
+/// not be told to those that get it later, and an origin's own word would be a second one.
+pub const WRITTEN_ANEW: [&str; 2] = ["X-Request-Id", "X-Offline"];
+
 /// What [`stored_fields`] does beside the hop-by-hop fields.
 pub(crate) fn strip_for_store(fields: &mut Fields, control: &ResponseControl, exchange: Exchange) {
     let ours = |field: &Field<'_>| WRITTEN_ANEW.iter().any(|name| field.is(name));
     fields.retain(|field| !field.is("Age") && !ours(&field) && !control.withholds(field.name));
     let now = exchange.responded;
     if freshness::instant(fields, "Date", now).is_none() {
-/// Response fields that the daemon writes itself, for each answer: who asked for a stored one must
-/// not be told to those that get it later, and an origin's own word would be a second one.
-pub const WRITTEN_ANEW: [&str; 2] = ["X-Request-Id", "X-Offline"];
-
         fields.replace("Date", write_http_date(now));
     }
 }

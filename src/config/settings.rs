@@ -116,7 +116,8 @@ group! {
         api_key_file: PathBuf = path(""), "File to read this `api_key` from.";
         ttl: Option<Duration> = seconds(0, 0).optional(), "Instead of `cache.ttl`.";
         force_ttl: Option<Duration> = seconds(0, 0).optional(),
-            "Lifetime whatever the origin says; no-store and private still hold.";
+            "Lifetime of successes from reception on, whatever lifetime the origin states; \
+             no-store, private and no-cache still hold.";
         methods: Option<Methods> = list(&[]).optional(), "Instead of `cache.methods`.";
         strip_prefix: bool = flag(false), "Leave the prefix out of the path sent upstream.";
         ignore_query: bool = flag(false), "Leave the query string out of the cache key.";
@@ -158,7 +159,7 @@ group! {
         negative_ttl: Duration = seconds(0, 0),
             "Lifetime of 404 and 410 without explicit freshness; 0 stores none.";
         methods: Methods = list(&["GET", "HEAD"]),
-            "Methods that are cached; add POST or QUERY to cache by body.";
+            "Methods that are cached; add POST or QUERY to cache by body, POST with explicit freshness only.";
         last_modified_percent: u8 = whole(10, 0, 100).unit("%"),
             "With ttl 0: lifetime as a share of the time since Last-Modified; 0 stores none.";
         sort_query: bool = flag(false),
