@@ -135,7 +135,8 @@ pub(crate) fn is_set_cookie(name: &[u8]) -> bool {
 
 /// The fields that go into the store (RFC 9111 section 3.1): without the hop-by-hop ones, those
 /// that `no-cache="..."` and `private="..."` list, Age, which the facts hold, and those that each
-/// answer gets anew ([`WRITTEN_ANEW`]). Date is added where it is missing or invalid (RFC 9110 section 6.6.1). Content-Length is the caller's.
+/// answer gets anew ([`WRITTEN_ANEW`]). Date is added where it is missing or invalid (RFC 9110
+/// section 6.6.1). Content-Length is the caller's.
 #[must_use]
 pub fn stored_fields(head: &ResponseHead, exchange: Exchange) -> Fields {
     let control = ResponseControl::parse(&head.fields);

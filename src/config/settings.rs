@@ -159,7 +159,8 @@ group! {
         negative_ttl: Duration = seconds(0, 0),
             "Lifetime of 404 and 410 without explicit freshness; 0 stores none.";
         methods: Methods = list(&["GET", "HEAD"]),
-            "Methods that are cached; add POST or QUERY to cache by body, POST with explicit freshness only.";
+            "Methods that are cached; add POST or QUERY to cache by body, POST with explicit \
+             freshness only.";
         last_modified_percent: u8 = whole(10, 0, 100).unit("%"),
             "With ttl 0: lifetime as a share of the time since Last-Modified; 0 stores none.";
         sort_query: bool = flag(false),

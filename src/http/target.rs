@@ -114,8 +114,8 @@ pub fn normalise_query(raw: &[u8]) -> Result<Cow<'_, [u8]>, TargetFault> {
 }
 
 /// The query with its `&`-separated pieces sorted by name; nothing is lost, also not repeated and
-/// empty pieces. Pieces of one name stay in their order, which has a meaning: of `a=1&a=2` many take
-/// the last. Borrowed if it is in order already.
+/// empty pieces. Pieces of one name stay in their order, which has a meaning: of `a=1&a=2` many
+/// take the last. Borrowed if it is in order already.
 ///
 /// Names compare byte by byte, escapes as they stand.
 #[must_use]
