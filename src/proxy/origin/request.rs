@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::base::Wall;
-use crate::cache::{conditional_request, range_request};
+use crate::cache::{RequestControl, conditional_request, range_request};
 use crate::http::fields::Field;
 use crate::http::range::Range;
 use crate::http::untrusted::is_untrusted;
@@ -149,7 +149,11 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
     };
     let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
-    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
+    // Who says so has its answer, and the origin is asked in the background: told the same, the
+    // next cache could not bring anything newer.
+    let answered = RequestControl::parse(&out.head.fields).only_if_cached;
+    let of_the_answer: &[&str] = if answered { &["Cache-Control", "Pragma"] } else { &[] };
+    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key, of_the_answer];
     let goes_on = |field: &Field<'_>| {
         !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
             && !is_untrusted(field.name)
@@ -237,13 +241,8 @@ const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
 /// Room for what we add to a head.
 const OWN_BYTES: usize = 320;
 
-/// What the cache answers itself, from the whole.
-const OF_THE_CACHE: &[&str] = &[
-    "If-None-Match",
-    "If-Modified-Since",
-    "If-Range",
-    "Range",
-    "Accept-Encoding",
-    "Cache-Control",
-    "Pragma",
-];
+/// What the cache answers itself, from the whole. The directives of Cache-Control and Pragma are
+/// for every cache on the way (RFC 9111 section 5.2); of those who share a fetch, the one that
+/// began it sends its own.
+const OF_THE_CACHE: &[&str] =
+    &["If-None-Match", "If-Modified-Since", "If-Range", "Range", "Accept-Encoding"];
