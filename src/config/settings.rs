@@ -182,6 +182,8 @@ group! {
         rate_limit_burst: u32 = whole(10, 1, 1_000_000), "Requests at once before the rate holds.";
         max_request_body_size: u64 = bytes(10_485_760, 0).zero_is_no_limit(),
             "Larger request bodies get 413.";
+        max_request_body_memory: u64 = bytes(134_217_728, 0).zero_is_no_limit().memory("itself"),
+            "Request bodies held at once (JSON that is checked, cached POST); past it 503.";
         max_response_body_size: u64 = bytes(52_428_800, 0).zero_is_no_limit(),
             "Larger upstream bodies get 502.";
         max_header_bytes: usize = whole(65_536, 1_024, 16_777_216).unit("bytes")

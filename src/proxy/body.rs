@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::http::json::Checker;
 use crate::http::{Method, media};
 use crate::http1::BodyLength;
+use crate::metrics::Counter;
+use crate::proxy::bodies::{Full, Gathered};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Refusal;
@@ -46,7 +48,24 @@ pub async fn take(
         return Ok(RequestBody::Streamed);
     }
     let check = json.then(JsonCheck::default);
-    Ok(RequestBody::Whole(whole(task, check, client).await?.into()))
+    let room = match task.framing.body {
+        // A stated length is room to reserve only as far as bytes have to come for it soon.
+        BodyLength::Length(length) => length.min(BODY_ROOM_BYTES),
+        BodyLength::None | BodyLength::Chunked => 0,
+    };
+    let account = &core.plan().request_bodies;
+    let gathered = match account.body(usize::try_from(room).unwrap_or(0)) {
+        Ok(body) => whole(body, check, client).await,
+        Err(full) => Err(full.into()),
+    };
+    match gathered {
+        Ok(body) => Ok(RequestBody::Whole(body.into_bytes())),
+        Err(Ended::Client(end)) => Err(end),
+        Err(Ended::Full) => {
+            core.cells.inc(Counter::RequestBodiesShed);
+            Err(BodyEnd::Refused(Refusal::Overloaded))
+        }
+    }
 }
 
 fn must_be_json(core: &Core, task: &Task) -> bool {
@@ -60,24 +79,18 @@ fn is_json(task: &Task) -> bool {
 }
 
 async fn whole(
-    task: &Task,
+    mut body: Gathered,
     mut check: Option<JsonCheck>,
     client: &impl Downstream,
-) -> Result<Vec<u8>, BodyEnd> {
-    // A stated length is room to reserve only as far as bytes have to come for it soon.
-    let room = match task.framing.body {
-        BodyLength::Length(length) => length.min(BODY_ROOM_BYTES),
-        BodyLength::None | BodyLength::Chunked => 0,
-    };
-    let mut whole = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+) -> Result<Gathered, Ended> {
     let mut since_turn = 0;
     while let Some(chunk) = client.body().await? {
-        whole.extend_from_slice(&chunk);
+        body.push(&chunk)?;
         if let Some(check) = &mut check
-            && let Err(at) = check.on_growth(&whole)
+            && let Err(at) = check.on_growth(body.as_slice())
         {
-            drop(whole);
-            return Err(unwanted(at, client).await);
+            drop(body);
+            return Err(unwanted(at, client).await.into());
         }
         since_turn += chunk.len();
         if since_turn >= TURN_BYTES {
@@ -85,9 +98,29 @@ async fn whole(
             give_way().await;
         }
     }
-    match check.map_or(Ok(()), |check| check.at_end(&whole)) {
-        Ok(()) => Ok(whole),
-        Err(at) => Err(BodyEnd::Refused(Refusal::BadJson(at))),
+    match check.map_or(Ok(()), |check| check.at_end(body.as_slice())) {
+        Ok(()) => Ok(body),
+        Err(at) => Err(BodyEnd::Refused(Refusal::BadJson(at)).into()),
+    }
+}
+
+/// Why a body was not gathered.
+enum Ended {
+    /// On the client's side.
+    Client(BodyEnd),
+    /// Others have all the memory for it.
+    Full,
+}
+
+impl From<BodyEnd> for Ended {
+    fn from(end: BodyEnd) -> Self {
+        Self::Client(end)
+    }
+}
+
+impl From<Full> for Ended {
+    fn from(Full: Full) -> Self {
+        Self::Full
     }
 }
 

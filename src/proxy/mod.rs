@@ -24,6 +24,7 @@
 mod alone;
 mod answer;
 mod ask;
+pub mod bodies;
 mod body;
 pub mod coding;
 pub mod core;
