@@ -8,9 +8,9 @@
 //!
 //! **This machine**, where no token is set: the socket, what PROXY protocol says and what trusted
 //! proxies say must all be loopback; a request that a proxy passed on without saying for whom, or
-//! that is not trusted with saying it, is nobody's. A browser on this machine runs pages of others: what it sends
-//! for another origin's page is refused (Sec-Fetch-Site, Origin), as is a page of this origin under
-//! a name that somebody's DNS could have pointed here.
+//! that is not trusted with saying it, is nobody's. A browser on this machine runs pages of others:
+//! what it sends for another origin's page is refused (Sec-Fetch-Site, Origin), as is a page of
+//! this origin under a name that somebody's DNS could have pointed here.
 
 use std::net::{IpAddr, SocketAddr};
 

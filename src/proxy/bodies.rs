@@ -1,9 +1,9 @@
 //! The memory that request bodies take which must be whole before they go on, counted once for the
 //! whole process: many clients that send large ones at a time must not take all there is.
 //!
-//! A body is charged for what it has reserved, as it grows, and refunded when the last holder of its
-//! bytes lets go: a fetch that outlives its client, for one. Two relaxed additions each time that
-//! it grows; bodies that are passed on as they come are not counted.
+//! A body is charged for what it has reserved, as it grows, and refunded when the last holder of
+//! its bytes lets go: a fetch that outlives its client, for one. Two relaxed additions each time
+//! that it grows; bodies that are passed on as they come are not counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
