@@ -58,6 +58,59 @@ fn a_body_that_is_not_declared_as_json_is_refused() {
     assert_eq!(send(&open, "POST", Some("text/plain"), "no json").status, 200);
 }
 
+/// However a body is framed: one of no bytes is none, and needs no type.
+#[test]
+fn a_body_that_turns_out_to_be_empty_is_none() {
+    let origin = origin();
+    let proxy = Setup::over(&origin).with("cache.methods", json!(["GET", "POST"])).start();
+    for kind in ["", "Content-Type: text/plain\r\n", "Content-Type: application/json\r\n"] {
+        for framing in ["Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+        {
+            let before = origin.count();
+            let mut client = proxy.connect();
+            client.send(format!("POST /api/x HTTP/1.1\r\nHost: h\r\n{kind}{framing}"));
+            let response = client.read("POST");
+            assert_eq!(response.status, 200, "{kind}{framing}: {response:?}");
+            assert!(!response.field("Cache-Status").unwrap().contains("canonical"), "{response:?}");
+            assert_eq!((origin.count(), origin.last().body.len()), (before + 1, 0));
+            assert_eq!(client.get("/api/x").status, 200, "the connection is still in step");
+        }
+    }
+    // Whoever announces a body by Expect is told before he sends it.
+    let mut client = proxy.connect();
+    client.send(
+        "POST /api/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+    );
+    assert_eq!(client.read("POST").status, 415);
+    let mut client = proxy.connect();
+    client.send("POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+    assert_eq!(client.read("POST").status, 415);
+}
+
+#[test]
+fn json_in_a_content_coding_is_refused_with_what_is_taken() {
+    let origin = origin();
+    let proxy = Setup::over(&origin).start();
+    let post = |coding: &str| {
+        let fields = [("Content-Type", "application/json"), ("Content-Encoding", coding)];
+        let mut client = proxy.connect();
+        client.send_request("POST", "/api/x", &fields, "{}");
+        client.read("POST")
+    };
+    for coding in ["gzip", "identity, gzip", "br"] {
+        let refused = post(coding);
+        let problem = (refused.status, refused.problem());
+        assert_eq!(problem, (415, "unsupported_media_type".to_owned()), "{coding}");
+        assert_eq!(refused.field("Accept-Encoding"), Some("identity"), "{coding}");
+    }
+    assert_eq!(post("identity").status, 200);
+    assert_eq!(origin.count(), 1);
+    // A wrong type says nothing of codings.
+    let refused = send(&proxy, "POST", Some("text/plain"), "x");
+    assert_eq!((refused.status, refused.field("Accept-Encoding")), (415, None));
+}
+
 #[test]
 fn malformed_json_is_refused_with_its_position_and_without_its_content() {
     let origin = origin();

@@ -6,6 +6,7 @@ use std::task::Poll;
 use bytes::Bytes;
 
 use crate::http::json::Checker;
+use crate::http::list::field_members;
 use crate::http::{Method, media};
 use crate::http1::BodyLength;
 use crate::metrics::Counter;
@@ -41,11 +42,13 @@ pub async fn take(
         return Ok(RequestBody::None);
     }
     let json = must_be_json(core, task);
-    if json && !is_json(task) {
-        return Err(BodyEnd::Refused(Refusal::NotJson));
-    }
     if !json && !in_key {
         return Ok(RequestBody::Streamed);
+    }
+    if json && let Err(refusal) = declared_as_json(task) {
+        // Chunks may turn out to be none: without a body there is nothing to declare.
+        let is_empty = may_be_empty(task) && client.body().await?.is_none();
+        return if is_empty { Ok(RequestBody::None) } else { Err(BodyEnd::Refused(refusal)) };
     }
     let check = json.then(JsonCheck::default);
     let room = match task.framing.body {
@@ -59,6 +62,7 @@ pub async fn take(
         Err(full) => Err(full.into()),
     };
     match gathered {
+        Ok(body) if body.as_slice().is_empty() => Ok(RequestBody::None),
         Ok(body) => Ok(RequestBody::Whole(body.into_bytes())),
         Err(Ended::Client(end)) => Err(end),
         Err(Ended::Full) => {
@@ -73,9 +77,21 @@ fn must_be_json(core: &Core, task: &Task) -> bool {
     core.plan().json_only && sends
 }
 
-fn is_json(task: &Task) -> bool {
-    let value = task.head.fields.single("Content-Type");
-    value.and_then(media::MediaType::parse).is_some_and(|it| it.is_json())
+fn declared_as_json(task: &Task) -> Result<(), Refusal> {
+    let fields = &task.head.fields;
+    let kind = fields.single("Content-Type").and_then(media::MediaType::parse);
+    if !kind.is_some_and(|it| it.is_json()) {
+        return Err(Refusal::NotJson);
+    }
+    let mut codings = field_members(fields, "Content-Encoding");
+    let plain = codings.all(|it| it.eq_ignore_ascii_case(b"identity"));
+    if plain { Ok(()) } else { Err(Refusal::Coded) }
+}
+
+/// Whether it is not known yet that there is a body. A client that waits for 100 Continue has one
+/// (RFC 9110 section 10.1.1): it is refused before it sends it.
+fn may_be_empty(task: &Task) -> bool {
+    task.framing.body == BodyLength::Chunked && !task.framing.expects_continue
 }
 
 async fn whole(
@@ -98,6 +114,7 @@ async fn whole(
             give_way().await;
         }
     }
+    let check = check.filter(|_| !body.as_slice().is_empty());
     match check.map_or(Ok(()), |check| check.at_end(body.as_slice())) {
         Ok(()) => Ok(body),
         Err(at) => Err(BodyEnd::Refused(Refusal::BadJson(at)).into()),
