@@ -26,6 +26,7 @@ mod alone;
 mod answer;
 mod arrive;
 mod ask;
+pub mod bodies;
 mod body;
 pub mod coding;
 pub mod core;
