@@ -3,7 +3,8 @@
 //! Origins are sloppy, but a proxy that repairs what they send vouches for its guess before every
 //! later reader. So the same strictness as for requests, with two exceptions: the reason phrase,
 //! which means nothing, may be missing; and white space between a name and its colon is removed,
-//! since RFC 9112 section 5.1 leaves a proxy no choice. Owned, since a response that must be read is on the slow path anyway.
+//! since RFC 9112 section 5.1 leaves a proxy no choice. Owned, since a response that must be read
+//! is on the slow path anyway.
 
 use memchr::memchr;
 
