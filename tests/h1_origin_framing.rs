@@ -6,8 +6,8 @@ mod edge;
 mod support;
 
 use edge::Then::{Close, Keep};
-use edge::{Edge, Failures, Then, must, raw_origin, read};
-use support::Proxy;
+use edge::{Edge, Failures, Then, must, post, raw_origin, read};
+use support::{Origin, Proxy};
 
 /// Method, rule, what the origin sends (see [`bytes`]), what it does then, status and body at the
 /// client.
@@ -326,3 +326,23 @@ const FOLLOWED: &[Row] = &[
     ("GET", "9112-6.3 one byte", "{ok}{abc}X", Keep, 200, "abc"),
     ("GET", "9112-2.2 an empty line", "{ok}{abc}\r\n", Keep, 200, "abc"),
 ];
+
+/// RFC 9112 section 6.1: an origin of HTTP/1.0 is sent a length, not chunks.
+#[test]
+fn rfc9112_6_1_chunks_are_not_sent_to_an_origin_of_http10() {
+    let origin = Origin::script(|connection| {
+        let Some(request) = connection.request() else { return };
+        let framing = request.field("Transfer-Encoding").or(request.field("Content-Length"));
+        let said = format!("{framing:?} {}", String::from_utf8_lossy(&request.body));
+        connection.send(format!("HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\n{said}"));
+        connection.close();
+    });
+    let edge = Edge::over(origin, |setup| setup);
+    let upload = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        said.push(edge.send(&upload).read("POST").text().to_owned());
+    }
+    // Nothing was known of it the first time.
+    assert_eq!(said, ["Some(\"chunked\") abcde", "Some(\"5\") abcde"]);
+}

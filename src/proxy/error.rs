@@ -15,6 +15,8 @@ pub enum Refusal {
     BadTarget(&'static str),
     /// X-API-Key more than once: which of them counts would be a guess, ours or the origin's.
     RepeatedKey,
+    /// An `https` target over a connection without TLS (RFC 9110 section 7.4).
+    Misdirected,
     /// The body is not what its headers say.
     BadBody(&'static str),
     /// Its trailer section is larger than the limit.
@@ -125,6 +127,10 @@ impl Refusal {
             Self::Malformed(fault) => malformed(fault),
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
+            }
+            Self::Misdirected => {
+                let detail = "an https target is answered over TLS only";
+                Problem::new(421, "misdirected_request", detail)
             }
             Self::RepeatedKey => {
                 Problem::new(400, "bad_request", "X-API-Key is there more than once")
@@ -343,6 +349,7 @@ mod tests {
         let refusals = [
             (Refusal::BadTarget("x"), 400, "bad_request"),
             (Refusal::RepeatedKey, 400, "bad_request"),
+            (Refusal::Misdirected, 421, "misdirected_request"),
             (Refusal::BadBody("x"), 400, "bad_request"),
             (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
             (Refusal::BadJson(7), 400, "bad_request"),

@@ -19,7 +19,7 @@ use crate::http::hop::{Ending, is_hop_by_hop};
 use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept, trace};
 use crate::http1::write::write_status_line;
-use crate::http1::{BodyLength, Mask, Name, Request, Slots, Target, parse_request};
+use crate::http1::{BodyLength, Mask, Name, Request, Scheme, Slots, Target, parse_request};
 use crate::logs::{End, Heard, Line};
 use crate::metrics::{CacheResult, Counter};
 use crate::net::mono;
@@ -165,7 +165,7 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
     #[inline(always)]
     fn look(&self) -> Looked {
         let request = self.request;
-        let (path, query) = match normal_target(self.core.plan(), request) {
+        let (path, query) = match normal_target(self.core.plan(), self.peer, request) {
             Ok(normal) => normal,
             Err(refusal) => {
                 return self.slow("/", None, Destination::Refused(refusal), Sender::default());
@@ -430,8 +430,15 @@ fn client_address(plan: &Plan, peer: &Peer, request: &Request<'_, '_>) -> IpAddr
 type Normal<'b> = (Cow<'b, [u8]>, Option<Cow<'b, [u8]>>);
 
 /// The one spelling of path and query that the gate, the key and the upstream see.
-fn normal_target<'b>(plan: &Plan, request: &Request<'_, 'b>) -> Result<Normal<'b>, Refusal> {
+fn normal_target<'b>(
+    plan: &Plan,
+    peer: &Peer,
+    request: &Request<'_, 'b>,
+) -> Result<Normal<'b>, Refusal> {
     let (path, query) = match request.target {
+        Target::Absolute { scheme: Scheme::Https, .. } if !peer.tls => {
+            return Err(Refusal::Misdirected);
+        }
         Target::Asterisk => return Ok((Cow::Borrowed(b"*"), None)),
         Target::Authority(_) => return Err(Refusal::MethodNotAllowed(gate::METHODS)),
         ref target => (target.path().unwrap_or(b"/"), target.query()),
