@@ -91,6 +91,8 @@ impl Fetch {
             let asked = ask(&core, &question, async |hint| {
                 let mut hint = hint.clone();
                 hop::strip_hop_by_hop(&mut hint.fields);
+                // RFC 9110 section 8.6.
+                hint.fields.remove("Content-Length");
                 flight.hint(hint);
             });
             let asked = match asked.await {

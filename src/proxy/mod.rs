@@ -13,6 +13,7 @@
 //! | follow a fetch | `follow` (`flight`, `growing`, `early`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
+//! | refuse what is no request | `unreadable` | 4xx, 5xx | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`coding`, `cut`, `answer`) | the entry: 200, 206, 304, 416 | |
 //! | count, log | `record` | | |
@@ -25,6 +26,7 @@ mod alone;
 mod answer;
 mod arrive;
 mod ask;
+pub mod bodies;
 mod body;
 pub mod coding;
 pub mod core;
@@ -61,6 +63,7 @@ mod record;
 pub mod request;
 pub mod rescue;
 mod serve;
+pub mod unreadable;
 mod upload;
 mod variant;
 

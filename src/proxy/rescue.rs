@@ -140,17 +140,7 @@ async fn send(
 ) {
     let mut fields = Fields::new();
     fields.push("Date", crate::http::date::write_http_date(wall()));
-    fields.push("Content-Type", "application/problem+json");
-    fields.push("Cache-Control", "no-store");
-    if let Some(secs) = problem.retry_after {
-        fields.push("Retry-After", secs.to_string());
-    }
-    if let Some(allow) = problem.allow {
-        fields.push("Allow", allow);
-    }
-    if let Some(challenge) = problem.challenge {
-        fields.push("WWW-Authenticate", challenge);
-    }
+    fields.extend(&problem.fields());
     if let Some(cache_status) = cache_status {
         fields.push("X-Cache", "MISS");
         fields.push("Cache-Status", cache_status);
