@@ -185,3 +185,21 @@ fn post_that_is_cached_invalidates_unless_it_only_reads() {
         }
     }
 }
+
+/// RFC 9110 section 14.2: a 206 to a POST is nothing that anybody asked for, and is passed on.
+#[test]
+fn part_for_a_post_is_passed_on_and_not_kept() {
+    let origin = Origin::script(|connection| {
+        while connection.request().is_some() {
+            connection.send(
+                "HTTP/1.1 206 Partial Content\r\nCache-Control: max-age=60\r\nContent-Range: \
+                 bytes 0-9/100\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\n\r\n",
+            );
+        }
+    });
+    let proxy = posting(&origin);
+    for count in 1..=2 {
+        let response = post(&proxy, "/api/x", &[("Range", "bytes=0-9")]);
+        assert_eq!((response.status, response.text(), origin.count()), (206, "short", count));
+    }
+}
