@@ -182,9 +182,11 @@ group! {
         rate_limit_per_key: u32 = whole(300, 0, PER_MINUTE_MAX).zero_is_no_limit()
             .unit("per minute"),
             "Requests of one API key.";
-        rate_limit_burst: u32 = whole(10, 1, 1_000_000), "Requests at once before the rate holds.";
+        rate_limit_burst: u32 = whole(10, 1, BURST_MAX), "Requests at once before the rate holds.";
         max_request_body_size: u64 = bytes(10_485_760, 0).zero_is_no_limit(),
             "Larger request bodies get 413.";
+        max_request_body_memory: u64 = bytes(134_217_728, 0).zero_is_no_limit().memory("itself"),
+            "Request bodies held at once (JSON that is checked, cached POST); past it 503.";
         max_response_body_size: u64 = bytes(52_428_800, 0).zero_is_no_limit(),
             "Larger upstream bodies get 502.";
         max_header_bytes: usize = whole(65_536, 1_024, 16_777_216).unit("bytes")
@@ -262,6 +264,8 @@ group! {
 
 /// A million a second: the greatest rate, and what "no limit" is read as.
 pub(super) const PER_MINUTE_MAX: u64 = 60_000_000;
+/// More requests at once than any client needs.
+pub(super) const BURST_MAX: u64 = 1_000_000;
 /// More connections than a process can have descriptors; also what "no limit" is read as.
 const CONNS_MAX: u64 = 1_000_000;
 
