@@ -128,6 +128,50 @@ fn a_body_that_stands_still_is_answered_408() {
     assert_eq!(origin.count(), 1);
 }
 
+/// RFC 9113 section 8.1: an answer may come before the end of its request. curl 7.88 loses one that
+/// RST_STREAM follows at once, and httpx waits for room before it looks for any.
+#[test]
+fn an_early_answer_leaves_the_client_time_to_end_its_request() {
+    let origin = large();
+    let proxy = Setup::over(&origin).with("server.read_timeout", 1).start();
+    // Not known here, and not even well-formed.
+    for (fields, status) in [(&[][..], 404), (&[("host", "other.test")], 400)] {
+        let mut client = proxy.connect();
+        client.send(frames::preface(&[]));
+        let mut early = |stream| {
+            client.send(frames::ask(stream, 0, "POST", "/nowhere", fields));
+            let head = frames::next(&mut client).unwrap();
+            assert_eq!((head.kind, head.stream), (frames::HEADERS, stream));
+            let body = frames::next(&mut client).unwrap();
+            assert!(body.ends_stream(), "{body:?}");
+            if stream == 1 {
+                assert_eq!(frames::status(&head), status);
+            }
+        };
+        early(1);
+        early(3);
+        early(5);
+        // Ended in good order: nothing more is said of it.
+        client.send(frames::data(1, END_STREAM, b"[]"));
+        // Not ended: it is, after a while.
+        let mut ends = [(); 2].map(|()| frames::next(&mut client).unwrap());
+        ends.sort_by_key(|it| it.stream);
+        for (end, stream) in ends.iter().zip([3, 5]) {
+            assert_eq!((end.kind, end.stream), (frames::RST_STREAM, stream));
+            assert_eq!(end.code(), frames::NO_ERROR);
+        }
+    }
+    // Some of it is taken, more than a window; not all that anybody likes to send.
+    let client = connect(&proxy);
+    for (bytes, is_taken) in [(4_000_000, true), (12_000_000, false)] {
+        let mut stream = client.begin("POST", "/nowhere", &[JSON]);
+        let sent = stream.try_send(&vec![b'x'; bytes]);
+        assert_eq!(sent.is_some(), is_taken, "{bytes}");
+        stream.end();
+        assert_eq!(stream.answer().status, 404);
+    }
+}
+
 #[test]
 fn a_request_that_is_given_up_is_given_up_at_the_origin() {
     let origin = Origin::script(|connection: &mut Connection| {

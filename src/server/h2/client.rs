@@ -87,9 +87,15 @@ impl Client {
     }
 
     /// The exchange is over: what was not completed is not to be taken for the whole.
-    pub(super) fn end(self) -> Ended {
+    pub(super) async fn end(self) -> Ended {
         match self.state.get() {
-            State::Complete => Ended::Complete,
+            State::Complete => {
+                let mut body = self.body.into_inner();
+                // As in `poll_body`.
+                let _ = body.flow_control().release_capacity(self.unreleased.get());
+                linger(body).await;
+                Ended::Complete
+            }
             State::Cut => Ended::Cut,
             // An exchange leaves without an answer where the client has left.
             State::Waiting | State::Started | State::Lost => {
@@ -276,6 +282,26 @@ pub(super) async fn send(
     }
 }
 
+/// Takes and drops, for a bounded while, what the client still sends of a body that nobody wants any
+/// more. What ends the stream then (RST_STREAM with NO_ERROR, RFC 9113 section 8.1) comes well behind
+/// the answer: some clients lose an answer that it follows at once, others look for none while they
+/// wait for room to send.
+pub(super) async fn linger(mut body: RecvStream) {
+    if body.is_end_stream() {
+        return;
+    }
+    let rest = async {
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            let Some(Ok(piece)) = poll_fn(|cx| body.poll_data(cx)).await else { return };
+            left = left.saturating_sub(piece.len());
+            // As in `poll_body`.
+            let _ = body.flow_control().release_capacity(piece.len());
+        }
+    };
+    let _ = ticks::timeout(LINGER_SPAN, rest).await;
+}
+
 /// Waits until the windows have room; how much.
 fn poll_room(
     stream: &RefCell<SendStream<Bytes>>,
@@ -291,3 +317,8 @@ fn poll_room(
         room => Poll::Ready(Ok(room)),
     }
 }
+
+/// What is read and thrown away behind an answer, never more than a window of it at a time, and for how
+/// long.
+const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
+const LINGER_SPAN: Duration = Duration::from_secs(2);

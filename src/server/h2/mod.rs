@@ -166,7 +166,12 @@ impl Driver {
         let mut slots = Slots::new();
         let limits = &self.core.plan().request_limits;
         match judge_http2(pseudo, head.lines(), limits, &mut slots) {
-            Err(fault) => self.send(hit::refuse_http2(&self.core, &self.peer, fault), respond),
+            Err(fault) => {
+                self.send(hit::refuse_http2(&self.core, &self.peer, fault), respond);
+                if !body.is_end_stream() {
+                    self.spawn(client::linger(body));
+                }
+            }
             Ok(request) => match hit::serve_http2(&self.core, &self.peer, &request, now) {
                 Served::Hit(ready) => self.send(ready, respond),
                 Served::Slow(task) => self.exchange(task, body, respond),
@@ -205,7 +210,7 @@ impl Driver {
                 }
                 _ => crate::proxy::exchange(&core, task, &client).await,
             }
-            streams.note(client.end());
+            streams.note(client.end().await);
         });
     }
 
