@@ -1,5 +1,6 @@
-//! Floods over HTTP/2 (RFC 9113 section 10.5): what costs a client little must not cost the daemon much.
-//! Each ends its connection or is answered; others are served meanwhile, and no memory is left in it.
+//! Floods over HTTP/2 (RFC 9113 section 10.5): what costs a client little must not cost the daemon
+//! much. Each ends its connection or is answered; others are served meanwhile, and no memory is
+//! left in it.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 

@@ -282,10 +282,10 @@ pub(super) async fn send(
     }
 }
 
-/// Takes and drops, for a bounded while, what the client still sends of a body that nobody wants any
-/// more. What ends the stream then (RST_STREAM with NO_ERROR, RFC 9113 section 8.1) comes well behind
-/// the answer: some clients lose an answer that it follows at once, others look for none while they
-/// wait for room to send.
+/// Takes and drops, for a bounded while, what the client still sends of a body that nobody wants
+/// any more. What ends the stream then (RST_STREAM with NO_ERROR, RFC 9113 section 8.1) comes well
+/// behind the answer: some clients lose an answer that it follows at once, others look for none
+/// while they wait for room to send.
 pub(super) async fn linger(mut body: RecvStream) {
     if body.is_end_stream() {
         return;
@@ -318,7 +318,7 @@ fn poll_room(
     }
 }
 
-/// What is read and thrown away behind an answer, never more than a window of it at a time, and for how
-/// long.
+/// What is read and thrown away behind an answer, never more than a window of it at a time, and for
+/// how long.
 const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 const LINGER_SPAN: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange for
-//! each, frames out.
+//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange
+//! for each, frames out.
 //!
 //! ```text
 //!  accept or h1 --> serve --> Driver --hit that fits the windows--> frames, at once
@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Framing, HPACK and flow control are the `h2` crate's, which also ends floods of resets,
-//! CONTINUATION and empty frames. Streams that are given up after their exchange has begun are counted
-//! here, since each may have cost the origin a request. It has no clocks: those are here, too. A connection without
-//! streams is told GOAWAY after `server.idle_timeout` and closed soon after; a write that makes no
-//! progress for `server.write_timeout` ends the connection, a client that gives its stream no room
-//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered 408.
+//! CONTINUATION and empty frames. Streams that are given up after their exchange has begun are
+//! counted here, since each may have cost the origin a request. The crate has no clocks: those are
+//! here, too. A connection without streams is told GOAWAY after `server.idle_timeout` and closed
+//! soon after; a write that makes no progress for `server.write_timeout` ends the connection, a
+//! client that gives its stream no room for that long ends the stream; a body that stands still for
+//! `server.read_timeout` is answered 408.
 //!
 //! All frames of one turn leave in one write (`net::duplex`).
 
@@ -42,8 +43,8 @@ use crate::server::watch::{Phase, Place};
 use client::{Client, Ended};
 use message::Head;
 
-/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as it
-/// tells it from HTTP/1.1.
+/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as
+/// it tells it from HTTP/1.1.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// One client connection.
@@ -285,8 +286,8 @@ impl Drop for Running {
 
 /// Streams that a client may have open at the same time (RFC 9113 section 5.1.2).
 const STREAMS_MAX: u32 = 128;
-/// Streams that a client may give up, beyond one for each that it does not and one a tick: all that it
-/// may have open, and as many once more (RFC 9113 section 10.5).
+/// Streams that a client may give up, beyond one for each that it does not and one a tick: all that
+/// it may have open, and as many once more (RFC 9113 section 10.5).
 const GIVEN_UP_MAX: u32 = 2 * STREAMS_MAX;
 /// What a client may send of a body before it is read.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
