@@ -263,10 +263,15 @@ fn answers_that_nobody_reads_are_not_gathered() {
         ("SETTINGS", |_| frames::settings(&[])),
         ("requests", |turn| frames::ask(nth(turn), END_STREAM, "GET", "/api/x", &[])),
     ];
-    for (what, piece) in rows {
-        let flooded = flood(&proxy, Answers::Unread, &[], 2_000_000, piece);
-        assert!(flooded.is_ended, "{what}: {flooded:?}");
-    }
+    std::thread::scope(|scope| {
+        for (what, piece) in rows {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let flooded = flood(proxy, Answers::Unread, &[], 2_000_000, piece);
+                assert!(flooded.is_ended, "{what}: {flooded:?}");
+            });
+        }
+    });
     let flight = || Metrics::of(&proxy).value("apiproxyd_requests_in_flight");
     eventually("nothing is left of them", || flight() <= 1.0);
 }
