@@ -37,6 +37,7 @@ use crate::metrics::Counter;
 use crate::net::duplex::{Duplex, Outlet, drive, duplex};
 use crate::net::{Stream, guarded, ticks};
 use crate::proxy::hit::{self, Ready, Served};
+use crate::proxy::unreadable;
 use crate::proxy::{Core, Destination, Moment, Peer, Task};
 use crate::server::watch::{Phase, Place};
 
@@ -168,7 +169,7 @@ impl Driver {
         let limits = &self.core.plan().request_limits;
         match judge_http2(pseudo, head.lines(), limits, &mut slots) {
             Err(fault) => {
-                self.send(hit::refuse_http2(&self.core, &self.peer, fault), respond);
+                self.send(unreadable::refuse_http2(&self.core, &self.peer, fault), respond);
                 if !body.is_end_stream() {
                     self.spawn(client::linger(body));
                 }
