@@ -161,7 +161,7 @@ impl Storage {
                 let seq = self.issue();
                 self.shared.purges_issued.store(seq, Ordering::Release);
                 self.pending.on_purge(purge.clone(), seq, clock::wall());
-                let reply = self.reply_if_owed(reply);
+                let reply = self.reply_if_owed(&purge, reply);
                 WriteOp::Purge { purge, seq, reply }
             }
             Control::Sweep { now, reply } => WriteOp::Sweep { now, reply },
@@ -174,9 +174,9 @@ impl Storage {
     }
 
     /// Behind purges that are owed, one is owed too: nobody waits for the writer to say so, which
-    /// may be trying the first of them at this moment.
-    fn reply_if_owed(&self, reply: Reply) -> Reply {
-        if !self.shared.owes.load(Ordering::Acquire) {
+    /// may be trying the first of them at this moment. A clear takes the place of them all.
+    fn reply_if_owed(&self, purge: &Purge, reply: Reply) -> Reply {
+        if *purge == Purge::CLEAR || !self.shared.owes.load(Ordering::Acquire) {
             return reply;
         }
         reply.send(Answer::Unavailable(self.shared.why_owed()));

@@ -265,6 +265,8 @@ impl WriterThread {
     fn purge(&mut self, orders: Vec<Order>) {
         self.finished = orders.last().map_or(self.finished, |it| it.seq);
         let purges: Vec<Purge> = orders.iter().map(|it| it.purge.clone()).collect();
+        // A clear does what is owed too, and may be possible where that is not.
+        let first = if purges == [Purge::CLEAR] { self.owed.give_way() } else { None };
         let done = match self.owed.is_empty() {
             true => self.purge_all_steps(&purges),
             false => Err(self.owed.fault()),
@@ -277,9 +279,12 @@ impl WriterThread {
                 }
             }
             Err(fault) => {
-                for Order { purge, seq, reply } in orders {
-                    self.owed.owe(purge, seq, &fault);
-                    reply.send(Answer::Unavailable(fault.reason));
+                for Order { purge, seq, .. } in &orders {
+                    self.owed.owe(purge.clone(), first.unwrap_or(*seq), &fault);
+                }
+                self.publish();
+                for order in orders {
+                    order.reply.send(Answer::Unavailable(fault.reason));
                 }
             }
         }
@@ -317,6 +322,7 @@ impl WriterThread {
         let done = self.owed.done_upto(self.finished);
         self.shared.purges_done.store(done, Ordering::Release);
         self.shared.puts_finished.store(self.finished, Ordering::Release);
+        self.shared.owes.store(!self.owed.is_empty(), Ordering::Release);
         self.shared.note.settle(done);
     }
 

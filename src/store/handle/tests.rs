@@ -27,6 +27,8 @@ struct Script {
     read_panics: AtomicBool,
     write_panics: AtomicBool,
     write_fails: AtomicBool,
+    /// Other purges fail.
+    only_clears: AtomicBool,
     /// Reads wait while this is held.
     read_gate: Gate,
     write_gate: Gate,
@@ -109,6 +111,9 @@ impl Writer for Fake {
 
     fn purge(&mut self, purges: &[Purge], _now: Wall) -> Result<Purged, Fault> {
         self.write()?;
+        if self.0.only_clears.load(Ordering::SeqCst) && purges != [Purge::CLEAR] {
+            return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
+        }
         self.0.purges.lock().unwrap().push(purges.len());
         let mut rows = self.0.rows.lock().unwrap();
         for purge in purges {

@@ -82,6 +82,13 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, Fault> {
     Ok(conn)
 }
 
+/// Closes a connection to a file that was removed: what it would write or remove by name may be
+/// another's by then.
+pub(crate) fn leave(conn: Connection) {
+    drop(set_log(&conn, AtClose::LeaveLog));
+    drop(conn);
+}
+
 /// What becomes of the log when the last connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AtClose {

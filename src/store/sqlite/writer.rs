@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ToSql, params};
@@ -27,6 +28,10 @@ const FREE_PAGES_KEPT: u64 = 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The log is checkpointed at this size and cut back to it.
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How long a new file waits for the room of the one that it replaces: the reader, which may be
+/// idle, has to leave that first.
+const REPLACE_SPAN: Duration = Duration::from_secs(1);
+const REPLACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes rows, and owns the file.
 pub(crate) struct SqliteWriter {
@@ -274,6 +279,38 @@ impl SqliteWriter {
         result
     }
 
+    /// Removes the file with all rows, and starts a new one. Fails with `fault` if not even that
+    /// can be done.
+    fn replace(&mut self, fault: Fault) -> Result<Purged, Fault> {
+        let place = Arc::clone(&self.place);
+        let ours = place.look().is_ok_and(|(files, _)| files.database == self.files.database);
+        if !ours || place.remove().is_err() {
+            return Err(fault);
+        }
+        tracing::warn!(%fault, "cache file removed to be cleared; a new one is started");
+        // The reader leaves the old file, whose room is free only then.
+        self.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let nothing = Connection::open_in_memory().map_err(conn::fault)?;
+        let old = std::mem::replace(&mut self.conn, nothing);
+        conn::leave(old);
+        let rows = self.rows.saturating_sub(self.rows_dead);
+        let until = Instant::now() + REPLACE_SPAN;
+        loop {
+            match Self::try_open(&place) {
+                Ok(new) => {
+                    *self = new;
+                    self.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+                    return Ok(Purged { rows: vec![rows], more: false });
+                }
+                Err(fault) if is_for_want_of_room(&fault) && Instant::now() < until => {
+                    thread::sleep(REPLACE_PAUSE);
+                }
+                // This one has no file any more: it must be opened anew.
+                Err(fault) => return Err(Fault::new(Unavailable::Io, fault)),
+            }
+        }
+    }
+
     /// Notices a file that was removed or replaced, and damage that the reader found.
     fn look(&mut self) -> Result<(), Fault> {
         if self.place.is_damaged() {
@@ -345,6 +382,11 @@ impl SqliteWriter {
     }
 }
 
+/// A disk that is full may say so in either way.
+fn is_for_want_of_room(fault: &Fault) -> bool {
+    matches!(fault.reason, Unavailable::DiskFull | Unavailable::Io)
+}
+
 impl Writer for SqliteWriter {
     fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault> {
         let fitting: Vec<Arc<Row>> = rows.iter().filter(|it| self.fits(it)).cloned().collect();
@@ -362,7 +404,14 @@ impl Writer for SqliteWriter {
 
     fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
         let step = self.durably(|it| it.purge_step(purges, now));
-        self.noting(step)
+        let step = self.noting(step);
+        match step {
+            // Even one changed row needs room in the log. To be without the file needs none.
+            Err(fault) if purges == [Purge::CLEAR] && is_for_want_of_room(&fault) => {
+                self.replace(fault)
+            }
+            other => other,
+        }
     }
 
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
