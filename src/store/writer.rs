@@ -320,10 +320,11 @@ impl WriterThread {
     /// Tells the storage thread what is finished: of the purges none at or after an owed one.
     fn publish(&self) {
         let done = self.owed.done_upto(self.finished);
-        self.shared.purges_done.store(done, Ordering::Release);
         self.shared.puts_finished.store(self.finished, Ordering::Release);
-        self.shared.owes.store(!self.owed.is_empty(), Ordering::Release);
-        self.shared.note.settle(done);
+        self.shared.purges.on_done(done, !self.owed.is_empty());
+        if !self.shared.purges.are_untaken() {
+            self.shared.note.settle(done);
+        }
     }
 
     fn background(&mut self) {

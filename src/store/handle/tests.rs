@@ -29,6 +29,9 @@ struct Script {
     write_fails: AtomicBool,
     /// Other purges fail.
     only_clears: AtomicBool,
+    read_times_out: AtomicBool,
+    /// Reads begun.
+    reads: AtomicU64,
     /// Reads wait while this is held.
     read_gate: Gate,
     write_gate: Gate,
@@ -82,7 +85,11 @@ impl Backend for Fake {
 
 impl Reader for Fake {
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
         self.0.read_gate.pass();
+        if self.0.read_times_out.load(Ordering::SeqCst) {
+            return Err(Fault::new(Unavailable::Timeout, "as ordered"));
+        }
         assert!(!self.0.read_panics.swap(false, Ordering::SeqCst), "as ordered");
         let rows = self.0.rows.lock().unwrap();
         Ok(digests.iter().map(|it| rows.get(it).cloned()).collect())
@@ -379,6 +386,50 @@ fn a_shutdown_does_not_outlast_its_deadline() {
     desk.script.write_gate.open();
     assert_eq!(desk.handle.shutdown(PATIENCE), Shutdown::Flushed);
     assert_eq!(desk.script.rows.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_thread_that_hangs_holds_no_lookup() {
+    let desk = Desk::new(&Settings::default(), false);
+    desk.script.read_gate.shut();
+    let started = Instant::now();
+    let found = desk.get(1);
+    assert!(matches!(found, GetOutcome::Unavailable(Unavailable::Timeout)), "{found:?}");
+    assert!((1_000..5_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    // In time it is known, and no look-up waits at all.
+    eventually("nobody is asked", || {
+        let mut lookup = pin!(desk.client.get([2; 16]));
+        let answer = lookup.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(answer, Poll::Ready(GetOutcome::Unavailable(Unavailable::Timeout)))
+    });
+    desk.script.rows.lock().unwrap().insert([3; 16], row(3, 10));
+    desk.script.read_gate.open();
+    // The late answer goes nowhere.
+    eventually("it reads again", || matches!(desk.get(3), GetOutcome::Hit(_)));
+    assert!(matches!(desk.get(1), GetOutcome::Miss));
+}
+
+#[test]
+fn after_a_time_out_no_lookup_waits_until_one_is_answered() {
+    let desk = Desk::new(&Settings::default(), true);
+    let timeout = Fault::new(Unavailable::Timeout, "as ordered");
+    desk.script.read_times_out.store(true, Ordering::SeqCst);
+    assert!(matches!(desk.get(1), GetOutcome::Unavailable(Unavailable::Timeout)));
+    // Whoever finds out whether it is over hangs; look-ups do not.
+    desk.script.read_gate.shut();
+    let reads = desk.script.reads.load(Ordering::SeqCst);
+    let before = Instant::now();
+    for _ in 0..100 {
+        let found = desk.get(1);
+        assert!(matches!(found, GetOutcome::Unavailable(Unavailable::Timeout)), "{found:?}");
+    }
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert!(desk.script.reads.load(Ordering::SeqCst) <= reads + 1);
+    assert_eq!(desk.handle.stats().reads_unavailable(), Some(timeout.reason));
+    desk.script.read_times_out.store(false, Ordering::SeqCst);
+    desk.script.read_gate.open();
+    eventually("it reads again", || matches!(desk.get(1), GetOutcome::Miss));
+    assert_eq!(desk.handle.stats().reads_unavailable(), None);
 }
 
 #[test]
