@@ -393,3 +393,27 @@ fn tls_is_as_strict_as_sslmode_asks() {
         desk.end();
     }
 }
+
+#[test]
+fn a_session_that_is_read_only_is_replaced() {
+    let Some(database) = cluster::database() else { return };
+    works(&open(&database));
+    let name = &database.name;
+    let read_only = |on: &str| {
+        let mut other = database.connect();
+        other.batch_execute("SET default_transaction_read_only = off").unwrap();
+        let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
+        other.batch_execute(&sql).unwrap();
+    };
+    read_only("on");
+    let desk = start(&settings(database.dsn()));
+    eventually("a put fails", || {
+        desk.put(row(1, "/a"));
+        desk.flush();
+        desk.handle.stats().puts_failed.load(Ordering::Relaxed) > 0
+    });
+    assert_eq!(desk.handle.stats().writes_unavailable(), Some(Unavailable::Disconnected));
+    read_only("off");
+    works(&desk);
+    desk.end();
+}

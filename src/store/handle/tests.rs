@@ -27,6 +27,9 @@ struct Script {
     read_panics: AtomicBool,
     write_panics: AtomicBool,
     write_fails: AtomicBool,
+    /// Puts and probes fail, what writes little or nothing does not.
+    puts_fail: AtomicBool,
+    upkeeps: AtomicU64,
     /// Other purges fail.
     only_clears: AtomicBool,
     read_times_out: AtomicBool,
@@ -110,7 +113,12 @@ impl Fake {
 impl Writer for Fake {
     fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault> {
         self.write()?;
-        self.0.groups.lock().unwrap().push(rows.len());
+        if self.0.puts_fail.load(Ordering::SeqCst) {
+            return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
+        }
+        if !rows.is_empty() {
+            self.0.groups.lock().unwrap().push(rows.len());
+        }
         let mut stored = self.0.rows.lock().unwrap();
         stored.extend(rows.iter().map(|it| (it.digest, Row::clone(it))));
         Ok(Written::All)
@@ -134,7 +142,12 @@ impl Writer for Fake {
         Ok(Step { rows: 0, more: false })
     }
 
+    fn probe(&mut self, _bytes: usize) -> Result<(), Fault> {
+        self.put(&[]).map(|_| ())
+    }
+
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
+        self.0.upkeeps.fetch_add(1, Ordering::SeqCst);
         if self.0.write_fails.load(Ordering::SeqCst) {
             return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
         }
@@ -430,6 +443,26 @@ fn after_a_time_out_no_lookup_waits_until_one_is_answered() {
     desk.script.read_gate.open();
     eventually("it reads again", || matches!(desk.get(1), GetOutcome::Miss));
     assert_eq!(desk.handle.stats().reads_unavailable(), None);
+}
+
+#[test]
+fn only_what_writes_says_that_writes_work() {
+    let desk = Desk::new(&Settings::default(), false);
+    let state = || desk.handle.stats().writes_unavailable();
+    desk.script.puts_fail.store(true, Ordering::SeqCst);
+    desk.put(1).unwrap();
+    desk.wait(desk.client.flush()).unwrap();
+    let upkeeps = desk.script.upkeeps.load(Ordering::SeqCst);
+    // Upkeep, questions, and purges and sweeps that find nothing.
+    while desk.script.upkeeps.load(Ordering::SeqCst) < upkeeps + 5 {
+        assert_eq!(state(), Some(Unavailable::DiskFull));
+        desk.wait(desk.client.usage()).unwrap();
+        desk.wait(desk.client.sweep(Wall::FOREVER)).unwrap();
+        let nothing = Purge { selection: Selection::Path("/9".into()), effect: Effect::Remove };
+        desk.wait(desk.client.purge(nothing)).unwrap();
+    }
+    desk.script.puts_fail.store(false, Ordering::SeqCst);
+    eventually("it is tried without a put", || state().is_none());
 }
 
 #[test]

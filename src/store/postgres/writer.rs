@@ -304,6 +304,15 @@ impl Writer for PgWriter {
         Ok(Upkeep { more, remote })
     }
 
+    fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let row = Row::probe(bytes);
+        self.transaction("pg_advisory_xact_lock_shared", |it| {
+            it.put_locked(&[&row])?;
+            let sql = "DELETE FROM apiproxyd_entries_v1 WHERE digest = $1";
+            it.execute(sql, &[&row.digest.as_slice()]).map(|_| ())
+        })
+    }
+
     fn usage(&mut self) -> Result<Usage, Fault> {
         let rows = self.count()?;
         let bytes = "SELECT pg_total_relation_size('apiproxyd_entries_v1')";

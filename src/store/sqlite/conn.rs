@@ -41,7 +41,7 @@ const SCHEMA: &str = "
         cleared_id INTEGER NOT NULL,
         expired_id INTEGER NOT NULL,
         expired_at INTEGER NOT NULL,
-        probes INTEGER NOT NULL
+        probes INTEGER NOT NULL -- not used any more
     );
     INSERT INTO state VALUES (1, 0, 0, 0, 0);
 ";

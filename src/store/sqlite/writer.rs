@@ -55,8 +55,8 @@ pub(crate) struct SqliteWriter {
     pages_max: Option<u64>,
     group_bytes_max: u64,
     look_due: Instant,
-    /// Why the last write failed, where only another write can tell that it is over: upkeep tries.
-    blocked: Option<Fault>,
+    /// The last write found the disk full or the file locked: upkeep has nothing to write.
+    blocked: bool,
 }
 
 impl SqliteWriter {
@@ -137,7 +137,7 @@ impl SqliteWriter {
             pages_max: (limit > 0).then(|| (limit - limit / 4) / PAGE_BYTES),
             group_bytes_max: log_bytes,
             look_due: Instant::now(),
-            blocked: None,
+            blocked: false,
             place: Arc::clone(place),
             conn,
         })
@@ -165,7 +165,7 @@ impl SqliteWriter {
 
     fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
         let blocks = |it: &&Fault| matches!(it.reason, Unavailable::DiskFull | Unavailable::Locked);
-        self.blocked = result.as_ref().err().filter(blocks).cloned();
+        self.blocked = result.as_ref().err().is_some_and(|it| blocks(&it));
         self.place.noting(self.generation, result)
     }
 
@@ -317,7 +317,7 @@ impl SqliteWriter {
             return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
         }
         if Instant::now() < self.look_due {
-            return self.blocked.clone().map_or(Ok(()), Err);
+            return Ok(());
         }
         self.look_due = Instant::now() + LOOK_EVERY;
         let size = match self.place.look() {
@@ -334,10 +334,6 @@ impl SqliteWriter {
         // What vacuuming cut off stays in the file until the log is written back.
         if size > self.pages()? * PAGE_BYTES {
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(fault)?;
-        }
-        if self.blocked.is_some() {
-            let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
-            self.noting(probe)?;
         }
         Ok(())
     }
@@ -373,6 +369,9 @@ impl SqliteWriter {
 
     fn do_upkeep(&mut self) -> Result<Upkeep, Fault> {
         self.look()?;
+        if self.blocked {
+            return Ok(Upkeep::default());
+        }
         let mut more = self.reclaim()?;
         if let Some(pages_max) = self.pages_max {
             more |= self.shrink_to(pages_max, STEP_ROWS)? >= STEP_ROWS;
@@ -427,6 +426,18 @@ impl Writer for SqliteWriter {
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
         let done = self.do_upkeep();
         self.place.noting(self.generation, done)
+    }
+
+    fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let row = Arc::new(Row::probe(bytes));
+        let digest = row.digest;
+        // Two commits: what one alone both writes and removes takes no room.
+        let done = self.put_group(&[row]).and_then(|()| {
+            let sql = "DELETE FROM entries WHERE digest = ?1";
+            self.transaction(|it| it.run(sql, &[&digest.as_slice()]))
+        });
+        self.rows = self.rows.saturating_sub(u64::from(done.is_ok()));
+        self.noting(done).map(|_| ())
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {
