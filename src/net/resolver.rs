@@ -11,9 +11,9 @@
 //!
 //! The `Table` is pure: which answer a request gets, when a look-up is due, what is forgotten. A
 //! name that is in use is looked up again before it expires, so that a request waits for DNS only
-//! when a name is new or was idle. While look-ups fail, or take longer than 200 ms, the last addresses
-//! stay usable for five minutes; a failure is remembered for a second, so that a dead DNS server is not asked by every
-//! request. Many requests for one name share one look-up.
+//! when a name is new or was idle. While look-ups fail, or take longer than 200 ms, the last
+//! addresses stay usable for five minutes; a failure is remembered for a second, so that a dead DNS
+//! server is not asked by every request. Many requests for one name share one look-up.
 
 mod reply;
 mod table;

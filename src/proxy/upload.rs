@@ -4,8 +4,8 @@
 //! while the rest of the body still goes to the origin: an origin that answers as it reads gets all
 //! of it. The exchange ends with the answer; what the client has not sent by then is not wanted.
 //!
-//! While it waits for its turn, a little of the body is read ahead: that is how a client that leaves
-//! is found out, whose place in the queue is then another's.
+//! While it waits for its turn, a little of the body is read ahead: that is how a client that
+//! leaves is found out, whose place in the queue is then another's.
 //!
 //! ```text
 //!  body:    ----------------------------- through, or no longer wanted
@@ -54,7 +54,7 @@ pub async fn streamed(
     let ahead = Ahead::of(client);
     let mut reading = pin!(ahead.run());
     // Who waits for 100 Continue is not told to send what may not be wanted.
-    let waits = (!task.framing.expects_continue).then(|| reading.as_mut());
+    let waits = (!task.framing.expects_continue).then_some(reading.as_mut());
     let begun = ahead.beside(begin(core, pass, question, deadline), waits).await;
     match begun {
         Ok(Ok((leave, opened))) => {

@@ -1,9 +1,9 @@
 //! The watching thread: it sees to it that nobody waits for another storage thread that hangs.
 //!
 //! A disk that does not answer holds a thread in a system call, and with it everything that waits
-//! for that thread. This one does nothing that can hang: several times a second it wakes cores whose
-//! look-ups wait, which give up the late ones (`client.rs`), and has purges noted that take long
-//! (`note.rs`), by a thread for that alone.
+//! for that thread. This one does nothing that can hang: several times a second it wakes cores
+//! whose look-ups wait, which give up the late ones (`client.rs`), and has purges noted that take
+//! long (`note.rs`), by a thread for that alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

@@ -1,14 +1,16 @@
 //! The PostgreSQL backend: a table that several instances may share.
 //!
 //! Few connections do better than many (FINDINGS.md): at most four read, each with a batch of what
-//! is queued as one `= ANY` query; one writes, and listens. Where only one may be open it does both. Down at start or later: look-ups are
-//! unavailable, puts are dropped, both connections come back by themselves.
+//! is queued as one `= ANY` query; one writes, and listens. Where only one may be open it does
+//! both. Down at start or later: look-ups are unavailable, puts are dropped, both connections come
+//! back by themselves.
 //!
 //! Purges between instances. The truth is a table of purges in the order of their numbers. Who
 //! purges holds an advisory lock alone, who puts holds it shared, and each group of puts first
 //! looks whether there is a purge that it has not heard of: so no instance can put back what
-//! another has purged. An instance that was cut off for so long that it can't know, or served before
-//! it first reached the database, takes that for a clear. `NOTIFY`, one a purge, makes it quick; a poll twice a second makes it sure.
+//! another has purged. An instance that was cut off for so long that it can't know, or served
+//! before it first reached the database, takes that for a clear. `NOTIFY`, one a purge, makes it
+//! quick; a poll twice a second makes it sure.
 //!
 //! Rows carry ids from a sequence as in the SQLite backend: a clear is one changed row, and the
 //! hidden rows are removed afterwards, step by step. Table names end in the format version, so

@@ -300,6 +300,7 @@ impl SqliteWriter {
                 Ok(new) => {
                     *self = new;
                     self.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+                    place.shared.stats.reopened.fetch_add(1, Ordering::Relaxed);
                     return Ok(Purged { rows: vec![rows], more: false });
                 }
                 Err(fault) if is_for_want_of_room(&fault) && Instant::now() < until => {
