@@ -289,3 +289,34 @@ fn a_proxy_header_comes_before_the_tls_handshake() {
         assert_eq!(seen.field("X-Forwarded-Proto"), Some("https"));
     }
 }
+
+/// From whom X-Forwarded-For is believed.
+#[test]
+fn the_scheme_that_a_trusted_proxy_says_is_passed_on() {
+    let origin = origin();
+    for (trusted, said, expected) in [
+        (json!(["127.0.0.1"]), &["https"][..], "https"),
+        (json!(["127.0.0.1"]), &["HTTPS"], "https"),
+        (json!(["127.0.0.1"]), &["http"], "http"),
+        (json!(["127.0.0.1"]), &[], "http"),
+        (json!(["127.0.0.1"]), &["gopher"], "http"),
+        (json!(["127.0.0.1"]), &["https, http"], "http"),
+        (json!(["127.0.0.1"]), &["https", "https"], "http"),
+        (json!(["192.0.2.1"]), &["https"], "http"),
+        (json!([]), &["https"], "http"),
+    ] {
+        let proxy = Setup::over(&origin).with("security.trusted_proxies", trusted).start();
+        let mut fields = vec![("X-Forwarded-For", "198.51.100.1")];
+        fields.extend(said.iter().map(|it| ("X-Forwarded-Proto", *it)));
+        for method in ["GET", "DELETE"] {
+            assert_eq!(proxy.ask(method, "/api/x", &fields).status, 200);
+            let seen = origin.last();
+            assert_eq!(seen.fields.all("X-Forwarded-Proto").collect::<Vec<_>>(), [expected]);
+        }
+        // Also where the body is passed on as it comes.
+        let mut client = proxy.connect();
+        client.send_request("DELETE", "/api/x", &fields, "body");
+        assert_eq!(client.read("DELETE").status, 200);
+        assert_eq!(origin.last().field("X-Forwarded-Proto"), Some(expected), "{said:?}");
+    }
+}

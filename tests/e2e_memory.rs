@@ -1,4 +1,5 @@
-//! Memory while many large answers arrive at once: bounded, whatever they are to become.
+//! Memory while many large bodies arrive at once, answers and requests: bounded, whatever they are
+//! to become.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use support::metrics::Metrics;
 use support::{Connection, Gate, Origin, Proxy, Setup, eventually};
 
 const MIB: usize = 1 << 20;
@@ -219,4 +221,45 @@ fn entries_of_all_cores_together_stay_within_the_limit() {
     eventually("the cores have shed what is over", || {
         proxy.stats()["l1"]["size_bytes"].as_u64().unwrap() <= limit as u64
     });
+}
+
+/// A body that must be whole before it goes on takes memory for as long as its client likes.
+#[test]
+fn request_bodies_that_are_held_stay_within_their_memory() {
+    let origin = Origin::fixed(support::answer(200, &[("Cache-Control", "no-store")], "x"));
+    let proxy = Setup::over(&origin).with("security.max_request_body_memory", 16 * MIB).start();
+    let held = || Metrics::of(&proxy).value("apiproxyd_request_body_memory_bytes");
+    let part = format!("{:x}\r\n[0{}\r\n", 3 * MIB + 2, " ".repeat(3 * MIB));
+    let head = "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.connect()).collect();
+    let mut waiting = Vec::new();
+    let mut refused = 0;
+    for mut client in clients.drain(..) {
+        let before = held();
+        client.send(head);
+        // Who is refused may be so before all is sent.
+        let _ = client.try_send(&part);
+        eventually("it is held or refused", || {
+            !client.is_silent() || held() - before > (3 * MIB) as f64
+        });
+        if client.is_silent() {
+            waiting.push(client);
+            continue;
+        }
+        let response = client.read("POST");
+        assert_eq!((response.status, response.problem().as_str()), (503, "overloaded"));
+        assert_eq!(response.field("Retry-After"), Some("1"));
+        refused += 1;
+    }
+    assert!((2..=5).contains(&waiting.len()) && refused == CLIENTS - waiting.len(), "{refused}");
+    assert!(held() <= 16.0 * 1024.0 * 1024.0);
+    let shed = Metrics::of(&proxy).value("apiproxyd_request_bodies_shed_total");
+    assert_eq!(shed, refused as f64);
+    for mut client in waiting {
+        client.send("1\r\n]\r\n0\r\n\r\n");
+        assert_eq!(client.read("POST").status, 200);
+    }
+    eventually("what was held is given back", || held() == 0.0);
+    assert_eq!(proxy.connect().post("/api/x", "[1]").status, 200);
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use apiproxyd::cache::Reason;
 use apiproxyd::config::{render, rows};
+use apiproxyd::http::untrusted::{UNTRUSTED, UNTRUSTED_PREFIXES};
 use apiproxyd::logs::Line;
 use apiproxyd::metrics::labels::UPSTREAM_FAILURES;
 use apiproxyd::metrics::{Counter, Gauge};
@@ -64,6 +65,16 @@ fn the_fields_are_those_of_the_program() {
     );
     for row in rows() {
         assert!(README.contains(&format!("| `{}` |", row.name())), "{}", row.path);
+    }
+}
+
+/// Whose fields are removed is for operators to look up.
+#[test]
+fn every_field_that_no_client_may_write_is_listed() {
+    let prefixes = UNTRUSTED_PREFIXES.iter().map(|it| format!("`{it}*`"));
+    let names = UNTRUSTED.iter().map(|it| format!("`{it}`"));
+    for name in prefixes.chain(names) {
+        assert!(README.contains(&name) || name == "`X-Request-Id`", "{name}");
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::admin::gathered::extras;
+use crate::admin::query;
 use crate::admin::reply::Answered;
 use crate::metrics::{CacheSummary, Snapshot};
 use crate::proxy::error::Refusal;
@@ -23,12 +24,12 @@ pub async fn clear(core: &Core) -> Result<Answered, Refusal> {
 
 /// Forgets `?path=` or `?prefix=`.
 pub async fn remove(core: &Core, task: &Task) -> Result<Answered, Refusal> {
-    Ok(purged(purge::remove(core, scope(core, task)?).await))
+    Ok(purged(purge::remove(core, &scopes(core, task)?).await))
 }
 
 /// Makes `?path=` or `?prefix=` stale.
 pub async fn expire(core: &Core, task: &Task) -> Result<Answered, Refusal> {
-    Ok(purged(purge::expire(core, scope(core, task)?).await))
+    Ok(purged(purge::expire(core, &scopes(core, task)?).await))
 }
 
 /// The second tier hides its rows at once, confirmed or not; an operator must know the difference.
@@ -42,31 +43,30 @@ fn purged(result: Result<u64, Unavailable>) -> Answered {
     }
 }
 
-/// Exactly one of `path` and `prefix`, as clients write it or without the API prefix.
-fn scope(core: &Core, task: &Task) -> Result<Scope, Refusal> {
-    let query = task.head.query.as_deref().unwrap_or_default();
-    let mut found = None;
-    for part in query.split('&').filter(|it| !it.is_empty()) {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let path = normal(core, value)?;
-        let scope = match name {
-            "path" => Scope::Path(path),
-            "prefix" => Scope::Prefix(path),
-            _ => return Err(Refusal::BadTarget("write ?path=/v1/x or ?prefix=/v1/")),
-        };
-        if found.replace(scope).is_some() {
+/// Exactly one of `path` and `prefix`, as clients write it or without the API prefix, in each of
+/// its readings.
+fn scopes(core: &Core, task: &Task) -> Result<Vec<Scope>, Refusal> {
+    let mut parameters = query::parameters(task);
+    let (name, value) = parameters.next().ok_or(BAD_SELECTION)?;
+    let scope = match name {
+        "path" => Scope::Path,
+        "prefix" => Scope::Prefix,
+        _ => return Err(BAD_SELECTION),
+    };
+    match parameters.next() {
+        None => {}
+        Some(("path" | "prefix", _)) => {
             return Err(Refusal::BadTarget("write one of path and prefix, once"));
         }
+        Some(_) => return Err(BAD_SELECTION),
     }
-    found.ok_or(Refusal::BadTarget("write ?path=/v1/x or ?prefix=/v1/"))
+    let readings = query::readings(value);
+    let mut paths: Vec<_> = readings.iter().filter_map(|it| query::normal_path(core, it)).collect();
+    paths.dedup();
+    if paths.is_empty() {
+        return Err(Refusal::BadTarget("the path must be one that a request can have"));
+    }
+    Ok(paths.into_iter().map(scope).collect())
 }
 
-fn normal(core: &Core, value: &str) -> Result<String, Refusal> {
-    let bad = Refusal::BadTarget("the path must start with a slash");
-    let decoded = value.replace("%2F", "/").replace("%2f", "/");
-    let normal = crate::http::target::normalise_path(decoded.as_bytes(), core.plan().slashes);
-    let normal = normal.map_err(|_| bad)?;
-    let prefix = &core.plan().prefix;
-    let inner = if prefix.as_str().is_empty() { None } else { prefix.strip(&normal) };
-    String::from_utf8(inner.unwrap_or(&normal).to_vec()).map_err(|_| bad)
-}
+const BAD_SELECTION: Refusal = Refusal::BadTarget("write ?path=/v1/x or ?prefix=/v1/");

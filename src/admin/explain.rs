@@ -6,60 +6,73 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::admin::query;
 use crate::admin::reply::Answered;
 use crate::cache::Kind;
-use crate::http::target::{normalise_path, normalise_query};
+use crate::http::target::normalise_query;
 use crate::http::{Fields, Method, RequestHead};
 use crate::proxy::error::Refusal;
 use crate::proxy::explain::{BAD_DESCRIPTION, Described, Explanation, Found, explain as decide};
 use crate::proxy::{Core, Task};
 
-/// Explains the request that the query describes.
+/// Explains the request that the query describes. Where its path has two readings, the one that
+/// something is stored for, else the decoded one.
 pub async fn explain(core: &Rc<Core>, task: &Task) -> Result<Answered, Refusal> {
-    let described = described(core, task)?;
-    let request = json!({
-        "method": described.head.method.as_str(),
-        "path": described.head.path,
-        "query": described.head.query,
-    });
-    let explanation = decide(core, task, described).await;
-    Ok(Answered::json(200, &rendered(core, request, &explanation)))
+    let mut first = None;
+    for described in described(core, task)? {
+        let request = json!({
+            "method": described.head.method.as_str(),
+            "path": described.head.path,
+            "query": described.head.query,
+        });
+        let explanation = decide(core, task, described).await;
+        let is_found = explanation.found.is_some();
+        let answered = Answered::json(200, &rendered(core, request, &explanation));
+        if is_found {
+            return Ok(answered);
+        }
+        first = first.or(Some(answered));
+    }
+    first.ok_or(BAD_DESCRIPTION)
 }
 
-fn described(core: &Core, task: &Task) -> Result<Described, Refusal> {
-    let (mut method, mut target, mut body) = (Method::Get, None, None);
+/// The request as described, in each reading of its path.
+fn described(core: &Core, task: &Task) -> Result<Vec<Described>, Refusal> {
+    let (mut method, mut targets, mut body) = (Method::Get, Vec::new(), None);
     let mut fields = Fields::new();
-    let query = task.head.query.as_deref().unwrap_or_default();
-    for part in query.split('&').filter(|it| !it.is_empty()) {
-        let (name, value) = part.split_once('=').ok_or(BAD_DESCRIPTION)?;
-        let value = decoded(value.as_bytes()).ok_or(BAD_DESCRIPTION)?;
+    for (name, value) in query::parameters(task) {
+        let plain = || query::decoded(value).ok_or(BAD_DESCRIPTION);
         match name {
-            "method" => method = Method::from_bytes(&value).ok_or(BAD_DESCRIPTION)?,
-            "path" => target = Some(value),
-            "body" => body = Some(value.into()),
-            "header" => push_field(&mut fields, &value).ok_or(BAD_DESCRIPTION)?,
+            "method" => method = Method::from_bytes(&plain()?).ok_or(BAD_DESCRIPTION)?,
+            "path" => targets = query::readings(value),
+            "body" => body = Some(plain()?.into()),
+            "header" => push_field(&mut fields, &plain()?).ok_or(BAD_DESCRIPTION)?,
             _ => return Err(BAD_DESCRIPTION),
         }
     }
-    let target = target.ok_or(BAD_DESCRIPTION)?;
-    let (path, query) = normal(core, &target).ok_or(BAD_DESCRIPTION)?;
-    let authority = task.head.authority.clone();
-    let version = task.head.version;
-    let head = RequestHead { method, path, query, authority, version, fields };
-    Ok(Described { head, body })
+    let targets = targets.iter().filter_map(|it| normal(core, it));
+    let described = targets.map(|(path, query)| Described {
+        head: RequestHead {
+            method: method.clone(),
+            path,
+            query,
+            authority: task.head.authority.clone(),
+            version: task.head.version,
+            fields: fields.clone(),
+        },
+        body: Option::<Bytes>::clone(&body),
+    });
+    Ok(described.collect())
 }
 
 /// The path under the API prefix, and the query, in the spelling that keys have.
 fn normal(core: &Core, target: &[u8]) -> Option<(String, Option<String>)> {
-    let plan = core.plan();
     let mut halves = target.splitn(2, |byte| *byte == b'?');
-    let path = normalise_path(halves.next()?, plan.slashes).ok()?;
+    let path = query::normal_path(core, halves.next()?)?;
     let query = halves.next().map(normalise_query).transpose().ok()?;
-    let prefixed = !plan.prefix.as_str().is_empty();
-    let inner = if prefixed { plan.prefix.strip(&path) } else { None };
-    let path = String::from_utf8(inner.unwrap_or(&path).to_vec()).ok()?;
     let query = query.map(|it| String::from_utf8(it.into_owned())).transpose().ok()?;
     Some((path, query))
 }
@@ -75,23 +88,6 @@ fn push_field(fields: &mut Fields, line: &[u8]) -> Option<()> {
     }
     fields.extend(&Fields::from_wire(&text)?);
     Some(())
-}
-
-/// Percent-decoding (RFC 3986 section 2.1); `None` for an escape that is none.
-fn decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
-    while let Some(byte) = rest.next() {
-        out.push(match byte {
-            b'%' => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => *other,
-        });
-    }
-    Some(out)
 }
 
 fn rendered(core: &Core, request: Value, explanation: &Explanation) -> Value {

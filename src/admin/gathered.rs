@@ -31,6 +31,7 @@ pub fn extras(shared: &Shared) -> Extras {
         l1_entries: shared.ledger.entries(),
         l1_bytes: shared.ledger.bytes(),
         l1_bytes_max: shared.ledger.bytes_max(),
+        request_body_bytes: shared.plan.request_bodies.bytes(),
         access_log_dropped: shared.access.as_ref().map_or(0, |it| it.writer.dropped()),
         log_dropped: crate::logs::events_dropped(),
         upstreams: upstreams.collect(),

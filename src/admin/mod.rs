@@ -10,7 +10,9 @@ mod explain;
 mod gathered;
 mod health;
 mod metrics;
+mod query;
 mod reply;
+mod who;
 
 use std::rc::Rc;
 
@@ -20,6 +22,7 @@ use crate::proxy::error::Refusal;
 use crate::proxy::{Core, Task, rescue};
 
 use reply::Answered;
+use who::{Denied, Who};
 
 /// An operator endpoint.
 struct Endpoint {
@@ -27,17 +30,6 @@ struct Endpoint {
     method: Method,
     who: Who,
     run: Run,
-}
-
-/// Who may ask.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
-    /// Everybody.
-    Anyone,
-    /// With `security.admin_token`; without one set, loopback peers.
-    Operator,
-    /// With `security.metrics_auth_token`, where that is enabled.
-    Scraper,
 }
 
 #[derive(Clone, Copy)]
@@ -89,10 +81,13 @@ impl Endpoint {
 }
 
 /// Answers a request for the daemon itself.
-pub async fn handle(core: &Rc<Core>, task: Task, client: &impl Downstream) {
+pub async fn handle(core: &Rc<Core>, mut task: Task, client: &impl Downstream) {
     let answered = match admitted(core, &task) {
         Ok(run) => answer(core, &task, run).await,
-        Err(refusal) => Err(refusal),
+        Err(Denied { refusal, standings }) => {
+            task.standings = standings;
+            Err(refusal)
+        }
     };
     match answered {
         Ok(answered) => reply::send(core, &task, answered, client).await,
@@ -100,40 +95,14 @@ pub async fn handle(core: &Rc<Core>, task: Task, client: &impl Downstream) {
     }
 }
 
-fn admitted(core: &Core, task: &Task) -> Result<Run, Refusal> {
+fn admitted(core: &Core, task: &Task) -> Result<Run, Denied> {
     let path = task.head.path.as_str();
     let endpoint = ENDPOINTS.iter().find(|it| it.path == path).ok_or(Refusal::NotFound)?;
     if !endpoint.takes(&task.head.method) {
-        return Err(Refusal::MethodNotAllowed(endpoint.allow()));
+        return Err(Refusal::MethodNotAllowed(endpoint.allow()).into());
     }
-    let security = &core.plan().settings.security;
-    match endpoint.who {
-        Who::Anyone => {}
-        Who::Operator if security.admin_token.is_empty() => {
-            if !task.peer.is_local() {
-                return Err(Refusal::Forbidden);
-            }
-        }
-        Who::Operator => check_token(task, security.admin_token.expose(), None)?,
-        Who::Scraper if security.metrics_auth_enabled => {
-            let token = security.metrics_auth_token.expose();
-            check_token(task, token, task.head.query.as_deref())?;
-        }
-        Who::Scraper => {}
-    }
+    endpoint.who.admits(core, task)?;
     Ok(endpoint.run)
-}
-
-/// Compares in constant time; the token may also come as `?token=` where a query is given.
-fn check_token(task: &Task, token: &str, query: Option<&str>) -> Result<(), Refusal> {
-    let bearer = task.head.fields.single("Authorization").and_then(|value| {
-        let (scheme, rest) = value.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(rest)
-    });
-    let in_query = query.and_then(|it| it.split('&').find_map(|part| part.strip_prefix("token=")));
-    let given = bearer.or(in_query.map(str::as_bytes)).unwrap_or_default();
-    let equal = aws_lc_rs::constant_time::verify_slices_are_equal(given, token.as_bytes()).is_ok();
-    if equal && !token.is_empty() { Ok(()) } else { Err(Refusal::TokenNeeded) }
 }
 
 async fn answer(core: &Rc<Core>, task: &Task, run: Run) -> Result<Answered, Refusal> {

@@ -17,6 +17,11 @@ use crate::ssrf::HostPattern;
 /// A type that a field may have.
 pub(super) trait Decode: Sized {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong>;
+
+    /// With all that is wrong, for types of which several parts may be.
+    fn decode_all(node: &Node, scope: &Scope<'_>) -> Result<Self, Vec<Wrong>> {
+        Self::decode(node, scope).map_err(|wrong| vec![wrong])
+    }
 }
 
 /// What decoding needs beside the value.

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use sha2::{Digest, Sha256};
 
 use crate::config::decode::{Decode, Scope, Wrong};
 use crate::config::node::Node;
+use crate::config::settings::{BURST_MAX, PER_MINUTE_MAX};
 use crate::limit::Quota;
 
 /// One client's key. The key itself is not kept: what a client sends is hashed and compared.
@@ -16,7 +18,7 @@ pub struct ClientKey {
     pub name: String,
     /// SHA-256 of the key; compare in constant time.
     pub digest: [u8; 32],
-    /// Instead of `security.rate_limit_per_key`.
+    /// Instead of `security.rate_limit_per_key`; past its range where there is no limit.
     pub per_minute: Option<u32>,
     /// Instead of `security.rate_limit_burst`.
     pub burst: Option<u32>,
@@ -49,26 +51,30 @@ impl ClientKeys {
 
 impl Decode for ClientKeys {
     fn decode(node: &Node, scope: &Scope<'_>) -> Result<Self, Wrong> {
-        let Node::List(items) = node else { return Err(scope.mismatch(node)) };
+        Self::decode_all(node, scope).map_err(|mut wrongs| wrongs.swap_remove(0))
+    }
+
+    fn decode_all(node: &Node, scope: &Scope<'_>) -> Result<Self, Vec<Wrong>> {
+        let Node::List(items) = node else { return Err(vec![scope.mismatch(node)]) };
         if items.len() > KEYS_MAX {
-            return Err(Wrong::new(format!("more than {KEYS_MAX} keys"), "remove some"));
+            return Err(vec![Wrong::new(format!("more than {KEYS_MAX} keys"), "remove some")]);
         }
-        let mut keys = Vec::<ClientKey>::new();
+        let (mut keys, mut wrongs) = (Vec::<ClientKey>::new(), Vec::new());
         let (mut digests, mut names) = (HashSet::new(), HashSet::new());
         for (index, item) in items.iter().enumerate() {
-            let key = client_key(index, item).map_err(|wrong| {
-                Wrong::new(format!("item {index}: {}", wrong.what), wrong.remedy)
-            })?;
-            if !digests.insert(key.digest) {
-                return Err(Wrong::new(format!("item {index}: a key twice"), "remove one"));
+            let mut wrong = |what: &str, remedy: &str| {
+                wrongs.push(Wrong::new(format!("item {index}: {what}"), remedy));
+            };
+            match client_key(index, item) {
+                Ok(key) if !digests.insert(key.digest) => wrong("a key twice", "remove one"),
+                Ok(key) if !names.insert(key.name.clone()) => {
+                    wrong("a name twice", "give each key its own name");
+                }
+                Ok(key) => keys.push(key),
+                Err(Wrong { what, remedy }) => wrong(&what, &remedy),
             }
-            if !names.insert(key.name.clone()) {
-                let what = format!("item {index}: a name twice");
-                return Err(Wrong::new(what, "give each key its own name"));
-            }
-            keys.push(key);
         }
-        Ok(Self(keys))
+        if wrongs.is_empty() { Ok(Self(keys)) } else { Err(wrongs) }
     }
 }
 
@@ -83,8 +89,12 @@ fn client_key(index: usize, item: &Node) -> Result<ClientKey, Wrong> {
                 match (name.as_str(), value) {
                     ("key", Node::Text(value)) => text = Some(value),
                     ("name", Node::Text(value)) => key.name = checked_name(value)?,
-                    ("per_minute", value) => key.per_minute = Some(rate(name, value)?),
-                    ("burst", value) => key.burst = Some(rate(name, value)?),
+                    ("per_minute", value) => {
+                        let per_minute = number(name, value, 0..=PER_MINUTE_MAX)?;
+                        // Zero is no limit, as in the general field.
+                        key.per_minute = Some(if per_minute == 0 { u32::MAX } else { per_minute });
+                    }
+                    ("burst", value) => key.burst = Some(number(name, value, 1..=BURST_MAX)?),
                     ("key" | "name", value) => {
                         let found = value.found_type();
                         let what = format!("expected a string as {name}, found {found}");
@@ -124,19 +134,18 @@ fn checked_name(name: &str) -> Result<String, Wrong> {
 /// Names stand in log lines and labels.
 const NAME_BYTES_MAX: usize = 64;
 
-fn rate(name: &str, node: &Node) -> Result<u32, Wrong> {
+/// A whole number in the range of the general field.
+fn number(name: &str, node: &Node, range: RangeInclusive<u64>) -> Result<u32, Wrong> {
     let number = match node {
-        Node::Whole(number) => u32::try_from(*number).ok(),
+        Node::Whole(number) if range.contains(number) => u32::try_from(*number).ok(),
         _ => None,
     };
-    number.filter(|it| (1..=RATE_MAX).contains(it)).ok_or_else(|| {
-        let what = format!("expected {name} as a whole number from 1 to {RATE_MAX}");
+    number.ok_or_else(|| {
+        let (min, max) = range.into_inner();
+        let what = format!("expected {name} as a whole number from {min} to {max}");
         Wrong::new(what, "write such a number or leave it out")
     })
 }
-
-/// As the general limits' ranges.
-const RATE_MAX: u32 = 1_000_000;
 
 fn digest(text: &str) -> Result<[u8; 32], Wrong> {
     if let Some(hex) = text.strip_prefix("sha256:") {

@@ -268,15 +268,15 @@ impl<'a> Reader<'a> {
         if row.shape == Shape::Headers {
             node = headers::merged(&row.preset.node(), node);
         }
-        let value = match T::decode(&node, &scope) {
+        let value = match T::decode_all(&node, &scope) {
             Ok(value) => value,
-            Err(wrong) => {
+            Err(wrongs) => {
                 let place = given_at(&path, &origin);
-                self.faults.push(Fault {
-                    place: Place::Path(place),
+                self.faults.extend(wrongs.into_iter().map(|wrong| Fault {
+                    place: Place::Path(place.clone()),
                     what: wrong.what,
                     remedy: wrong.remedy,
-                });
+                }));
                 T::decode(&row.preset.node(), &scope).unwrap_or_default()
             }
         };

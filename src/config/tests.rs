@@ -341,6 +341,30 @@ fn client_keys_are_hashed_and_may_have_a_quota() {
     assert_eq!((off.settings.address_quota, off.settings.key_quota), (None, None));
 }
 
+/// The ranges are those of the general fields, and no key hides the faults of another.
+#[test]
+fn rates_of_client_keys_have_the_general_range_and_all_faults_are_told() {
+    let parsed = good(
+        r#"{"security": {"rate_limit_per_key": 60, "client_api_keys": [
+            {"key": "a", "per_minute": 0}, {"key": "b", "per_minute": 59000000},
+            {"key": "c", "per_minute": 60000000}, {"key": "d", "burst": 500000},
+            {"key": "e", "per_minute": 0, "burst": 5}]}}"#,
+    );
+    let keys = &parsed.settings.security.client_api_keys.0;
+    let quotas: Vec<_> =
+        keys.iter().map(|it| it.quota.map(|it| (it.per_minute(), it.burst()))).collect();
+    assert_eq!(quotas[..3], [None, Some((59_000_000, 10)), None], "none: no limit");
+    assert_eq!(quotas[4], None);
+    let faults = bad(
+        r#"{"security": {"client_api_keys": ["a b", "good", {"key": "x", "per_minute": 60000001},
+            {"key": "y", "burst": 0}, {"name": "z"}, "good", {"key": "v", "burst": 1000001}]}}"#,
+    );
+    assert_eq!(faults.len(), 6, "{faults:?}");
+    for (fault, item) in faults.iter().zip([0, 2, 3, 4, 5, 6]) {
+        assert!(fault.contains(&format!("security.client_api_keys: item {item}: ")), "{fault}");
+    }
+}
+
 #[test]
 fn routes_inherit_and_share_upstreams() {
     let parsed = good(

@@ -140,7 +140,9 @@ pub fn media_quality(request: &Fields, kind: &str, subtype: &str) -> Quality {
     best.map_or(Quality::NONE, |(_, quality)| quality)
 }
 
-fn is_gzip(coding: &[u8]) -> bool {
+/// Whether a content coding is gzip, under its old name too (RFC 9110 section 8.4.1.3).
+#[must_use]
+pub fn is_gzip(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 

@@ -5,7 +5,8 @@
 //!
 //! A file for each subject, lowest first: `fields`, `method`, `message`; `list` (the syntax that
 //! fields share) and `date`; `etag`, `media`, `accept`, `hop`, `status`; `conditional` and `range`
-//! (sections 13 and 14); `target` and `authority` (what a request asks for, in one spelling).
+//! (sections 13 and 14); `json` (bodies, RFC 8259); `target` and `authority` (what a request asks
+//! for, in one spelling); `untrusted` (what of a request's fields is nobody's to write).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
@@ -16,6 +17,7 @@ pub mod date;
 pub mod etag;
 pub mod fields;
 pub mod hop;
+pub mod json;
 pub mod list;
 pub mod media;
 pub mod message;

@@ -51,6 +51,12 @@ impl Kind {
     pub fn hash_key(seed: &Seed, key: &[u8]) -> u64 {
         seed.hash(key) ^ KEY_DOMAIN
     }
+
+    /// The hash under which it knows an address by its wrong guesses of tokens.
+    #[must_use]
+    pub fn hash_guesses(seed: &Seed, address: IpAddr) -> u64 {
+        Self::hash_address(seed, address) ^ GUESS_DOMAIN
+    }
 }
 
 /// The networks whose word about a client's address is believed (`security.trusted_proxies`).
@@ -319,6 +325,8 @@ const PROXIES_MAX: usize = 32;
 
 /// Keeps a key that is spelt like the bytes of an address apart from it.
 const KEY_DOMAIN: u64 = 0x6b65_795f_6b65_795f;
+/// Keeps what an address guesses apart from what it asks.
+const GUESS_DOMAIN: u64 = 0x6775_6573_735f_675f;
 
 #[cfg(test)]
 mod tests;

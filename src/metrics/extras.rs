@@ -19,6 +19,8 @@ pub struct Extras {
     pub l1_bytes: u64,
     /// The limit of `l1_bytes`.
     pub l1_bytes_max: u64,
+    /// Bytes of request bodies that are held whole.
+    pub request_body_bytes: u64,
     /// Lines that the access log dropped.
     pub access_log_dropped: u64,
     /// Lines that the daemon's own log dropped.

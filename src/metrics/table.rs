@@ -223,6 +223,9 @@ metrics! {
         "apiproxyd_rate_limit_rejected_total" Count ("kind")
             "Requests rejected by the rate limiter, by the kind of limit." =>
             [LimiterRejectedIp "ip", LimiterRejectedKey "key"];
+        "apiproxyd_request_bodies_shed_total" Count ()
+            "Requests refused because request bodies had all the memory that they may have." =>
+            [RequestBodiesShed];
         "apiproxyd_panics_total" Count ()
             "Panics caught at the boundary of a connection or exchange; each is a bug." =>
             [Panics];
@@ -272,6 +275,8 @@ metrics! {
             "Memory that entries take: keys, heads, bodies and their encoded forms.";
         L1Limit "apiproxyd_l1_limit_bytes" Gauge Bytes ()
             "The limit of apiproxyd_l1_bytes.";
+        RequestBodyBytes "apiproxyd_request_body_memory_bytes" Gauge Bytes ()
+            "Memory that request bodies take which are held whole.";
         AccessLogDropped "apiproxyd_access_log_dropped_total" Counter Count ()
             "Lines of the access log dropped: its queue was full, or they could not be written.";
         LogDropped "apiproxyd_log_dropped_total" Counter Count ()

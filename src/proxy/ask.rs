@@ -20,7 +20,7 @@ use crate::proxy::origin::{
     self, Connection, Expected, Handling, Head, Leave, Outgoing, OutgoingBody, OutgoingHead,
     Patience, Purpose, Reuse, connect, may_repeat, may_repeat_free, obtain,
 };
-use crate::proxy::plan::Upstream;
+use crate::proxy::plan::{Plan, Upstream};
 use crate::proxy::race::{First, race};
 use crate::proxy::request::Task;
 
@@ -205,7 +205,7 @@ async fn converse(
         0 if !states_length => OutgoingBody::None,
         _ => OutgoingBody::Length(length),
     };
-    let head = outgoing(question, body);
+    let head = outgoing(core.plan(), question, body);
     if length <= UNANSWERED_BYTES_MAX {
         // An origin that takes no more may have said why before.
         let _ = connection.send(&head, question.body.clone()).await;
@@ -236,19 +236,32 @@ async fn converse_at_length(
 }
 
 /// The request's head as it goes out.
-pub fn outgoing<'a>(question: &Question<'a>, body: OutgoingBody) -> OutgoingHead<'a> {
+pub fn outgoing<'a>(plan: &Plan, question: &Question<'a>, body: OutgoingBody) -> OutgoingHead<'a> {
     let task = question.task;
     let out = Outgoing {
         head: &task.head,
         upstream: question.upstream,
         body,
         client: task.client,
-        scheme: if task.peer.tls { "https" } else { "http" },
+        scheme: scheme(plan, task),
         request_id: task.id.as_str(),
         purpose: question.purpose,
         now: wall(),
     };
     out.head()
+}
+
+/// How the client speaks: what a proxy says whose X-Forwarded-For is believed too, else what it
+/// does here.
+fn scheme(plan: &Plan, task: &Task) -> &'static str {
+    let own = if task.peer.tls { "https" } else { "http" };
+    if !plan.trusted_proxies.contains(task.peer.address) {
+        return own;
+    }
+    let said = task.head.fields.single("X-Forwarded-Proto").unwrap_or_default();
+    let schemes = ["http", "https"];
+    let said = schemes.into_iter().find(|it| said.eq_ignore_ascii_case(it.as_bytes()));
+    said.unwrap_or(own)
 }
 
 /// Reads heads until the final one.
@@ -274,6 +287,7 @@ pub async fn answer(
         match connection.head(&expected).await? {
             Head::Final(mut head) => {
                 drop_key(&mut head.fields);
+                core.shared.upstream(question.upstream).note_version(head.version);
                 return Ok(head);
             }
             Head::Interim(mut interim) => {

@@ -1,8 +1,9 @@
 //! Everything that can go wrong with one exchange, grouped by whose fault it is, and the one match
-//! that turns it into a status and a code (DESIGN section 8).
+//! that turns it into a status and a code ("Errors" in the README lists them).
 
 use std::time::Duration;
 
+use crate::http::Fields;
 use crate::http1::RequestFault;
 
 /// The request is refused; nothing of it reached the origin.
@@ -14,6 +15,8 @@ pub enum Refusal {
     BadTarget(&'static str),
     /// X-API-Key more than once: which of them counts would be a guess, ours or the origin's.
     RepeatedKey,
+    /// An `https` target over a connection without TLS (RFC 9110 section 7.4).
+    Misdirected,
     /// The body is not what its headers say.
     BadBody(&'static str),
     /// Its trailer section is larger than the limit.
@@ -22,6 +25,8 @@ pub enum Refusal {
     BadJson(usize),
     /// A body with a Content-Type that the endpoint does not take.
     NotJson,
+    /// A body in a content coding, where the endpoint must see that it is JSON.
+    Coded,
     /// The body is larger than `security.max_request_body_size`.
     BodyTooLarge,
     /// The head or body did not arrive in time.
@@ -104,6 +109,8 @@ pub struct Problem {
     pub allow: Option<&'static str>,
     /// The value of WWW-Authenticate.
     pub challenge: Option<&'static str>,
+    /// The value of Accept-Encoding, for what was wrong with the request's coding.
+    pub codings: Option<&'static str>,
 }
 
 impl Refusal {
@@ -121,6 +128,10 @@ impl Refusal {
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
             }
+            Self::Misdirected => {
+                let detail = "an https target is answered over TLS only";
+                Problem::new(421, "misdirected_request", detail)
+            }
             Self::RepeatedKey => {
                 Problem::new(400, "bad_request", "X-API-Key is there more than once")
             }
@@ -131,6 +142,12 @@ impl Refusal {
             }
             Self::NotJson => {
                 Problem::new(415, "unsupported_media_type", "send the body as application/json")
+            }
+            Self::Coded => {
+                let detail = "send the body without a content coding";
+                let problem = Problem::new(415, "unsupported_media_type", detail);
+                // RFC 9110 section 15.5.16.
+                Problem { codings: Some("identity"), ..problem }
             }
             Self::BodyTooLarge => {
                 Problem::new(413, "content_too_large", "the request body is too large")
@@ -250,7 +267,38 @@ impl Fault {
 
 impl Problem {
     const fn new(status: u16, code: &'static str, detail: &'static str) -> Self {
-        Self { status, code, detail, offset: None, retry_after: None, allow: None, challenge: None }
+        Self {
+            status,
+            code,
+            detail,
+            offset: None,
+            retry_after: None,
+            allow: None,
+            challenge: None,
+            codings: None,
+        }
+    }
+
+    /// The fields that go with the body.
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        let mut fields = Fields::new();
+        fields.push("Content-Type", "application/problem+json");
+        fields.push("Cache-Control", "no-store");
+        if let Some(secs) = self.retry_after {
+            fields.push("Retry-After", secs.to_string());
+        }
+        let more = [
+            ("Allow", self.allow),
+            ("WWW-Authenticate", self.challenge),
+            ("Accept-Encoding", self.codings),
+        ];
+        for (name, value) in more {
+            if let Some(value) = value {
+                fields.push(name, value);
+            }
+        }
+        fields
     }
 
     /// The body.
@@ -295,16 +343,18 @@ fn malformed(fault: RequestFault) -> Problem {
 mod tests {
     use super::*;
 
-    /// DESIGN section 8.
+    /// "Errors" in the README.
     #[test]
     fn every_refusal_and_fault_has_its_status_and_code() {
         let refusals = [
             (Refusal::BadTarget("x"), 400, "bad_request"),
             (Refusal::RepeatedKey, 400, "bad_request"),
+            (Refusal::Misdirected, 421, "misdirected_request"),
             (Refusal::BadBody("x"), 400, "bad_request"),
             (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
             (Refusal::BadJson(7), 400, "bad_request"),
             (Refusal::NotJson, 415, "unsupported_media_type"),
+            (Refusal::Coded, 415, "unsupported_media_type"),
             (Refusal::BodyTooLarge, 413, "content_too_large"),
             (Refusal::Slow, 408, "request_timeout"),
             (Refusal::Unauthorized, 401, "unauthorized"),
@@ -344,6 +394,12 @@ mod tests {
             assert_eq!(problem.allow.is_some(), status == 405, "{code}");
             assert_eq!(problem.challenge.is_some(), status == 401, "{code}");
             assert_eq!(problem.retry_after.is_some(), matches!(status, 429 | 503), "{code}");
+            let fields = problem.fields();
+            assert_eq!(fields.single("Content-Type"), Some(&b"application/problem+json"[..]));
+            assert_eq!(fields.contains("Retry-After"), problem.retry_after.is_some(), "{code}");
+            assert_eq!(fields.contains("Allow"), problem.allow.is_some(), "{code}");
+            assert_eq!(fields.contains("WWW-Authenticate"), problem.challenge.is_some(), "{code}");
+            assert_eq!(fields.contains("Accept-Encoding"), problem.codings.is_some(), "{code}");
             let body: serde_json::Value = serde_json::from_slice(&problem.to_json("id-1")).unwrap();
             assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.into()));
             assert_eq!(

@@ -15,22 +15,23 @@ use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{Entry, Kind, OtherCoding};
-use crate::http::date::write_http_date;
+use crate::http::hop::{Ending, is_hop_by_hop};
 use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept, trace};
-use crate::http1::write::{write_response_head, write_status_line};
-use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
+use crate::http1::write::write_status_line;
+use crate::http1::{BodyLength, Mask, Name, Request, Scheme, Slots, Target, parse_request};
 use crate::logs::{End, Heard, Line};
 use crate::metrics::{CacheResult, Counter};
 use crate::net::mono;
 use crate::proxy::answer;
 use crate::proxy::core::{Core, Moment};
-use crate::proxy::error::{Problem, Refusal};
-use crate::proxy::gate::{self, Asked, Gate, Sender, Standings};
+use crate::proxy::error::Refusal;
+use crate::proxy::gate::{self, Asked, Gate, Sender};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::{Plan, Upstream};
 use crate::proxy::record;
 use crate::proxy::request::{Destination, Framing, Peer, RequestId, Spelling, Task, Trail};
+use crate::proxy::unreadable;
 use crate::proxy::variant;
 
 /// What became of the buffer's first request.
@@ -43,6 +44,8 @@ pub enum Step {
         consumed: usize,
         /// Whether the connection goes on.
         persistent: bool,
+        /// What follows the output: the body, where it is too large to be copied.
+        body: Option<Bytes>,
     },
     /// It needs an exchange.
     Slow {
@@ -103,7 +106,7 @@ pub fn serve(
         Ok(Some(request)) => request,
         Ok(None) => return Step::More,
         Err(fault) => {
-            refuse(core, peer, fault, out);
+            unreadable::refuse(core, peer, fault, input, out);
             return Step::Broken;
         }
     };
@@ -111,8 +114,8 @@ pub fn serve(
     match reading.look() {
         Looked::Hit(hit, sender) => {
             let persistent = request.persistent && !closing;
-            reading.write(&hit, &sender, persistent, out);
-            Step::Done { consumed: request.head_len, persistent }
+            let body = reading.write(&hit, &sender, persistent, out);
+            Step::Done { consumed: request.head_len, persistent, body }
         }
         Looked::Slow(task) => Step::Slow { consumed: request.head_len, task },
     }
@@ -125,22 +128,6 @@ pub fn serve_http2(core: &Core, peer: &Peer, request: &Request<'_, '_>, now: Mom
         Looked::Hit(hit, sender) => Served::Hit(reading.reply(&hit, &sender)),
         Looked::Slow(task) => Served::Slow(task),
     }
-}
-
-/// Appends the answer to a message that is no HTTP.
-pub fn refuse(core: &Core, peer: &Peer, fault: RequestFault, out: &mut Vec<u8>) {
-    write_problem(core, peer, Refusal::Malformed(fault).problem(), fault.as_str(), out);
-}
-
-/// Appends the answer to a client that never finished its request.
-pub fn refuse_slow(core: &Core, peer: &Peer, out: &mut Vec<u8>) {
-    write_problem(core, peer, Refusal::Slow.problem(), "timeout", out);
-}
-
-/// The answer to an HTTP/2 request whose head is not acceptable.
-#[must_use]
-pub fn refuse_http2(core: &Core, peer: &Peer, fault: RequestFault) -> Ready {
-    problem(core, peer, &Refusal::Malformed(fault).problem(), fault.as_str())
 }
 
 /// A fresh entry in the form the client takes.
@@ -178,7 +165,7 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
     #[inline(always)]
     fn look(&self) -> Looked {
         let request = self.request;
-        let (path, query) = match normal_target(self.core.plan(), request) {
+        let (path, query) = match normal_target(self.core.plan(), self.peer, request) {
             Ok(normal) => normal,
             Err(refusal) => {
                 return self.slow("/", None, Destination::Refused(refusal), Sender::default());
@@ -210,6 +197,7 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
     fn hit(&self, upstream: &Upstream, path: &[u8], query: Option<&[u8]>) -> Option<Found> {
         let request = self.request;
         let plain = !request.known.any(NEEDS_POLICY)
+            && !self.names_fields()
             && matches!(request.method, Method::Get | Method::Head)
             && matches!(request.body, BodyLength::None | BodyLength::Length(0))
             && upstream.policy.methods.contains(&request.method);
@@ -239,6 +227,17 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
         Some(Found { entry, form })
     }
 
+    /// Whether Connection may name fields that end here: no other client's answer may be chosen by
+    /// what the origin would never see.
+    #[inline(always)]
+    fn names_fields(&self) -> bool {
+        let usual = |value: &[u8]| {
+            value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+        };
+        self.request.known.has(Name::Connection)
+            && !self.request.values(Name::Connection).all(usual)
+    }
+
     /// Which coding of the entry the client takes; `None` when it would have to be made first.
     fn form(&self, entry: &Entry) -> Option<Form> {
         let marks = entry.marks();
@@ -259,20 +258,32 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
         }
     }
 
-    /// Appends the finished answer.
+    /// Appends the finished answer, or its head; what is left of it then.
     #[inline(always)]
-    fn write(&self, found: &Found, sender: &Sender, persistent: bool, out: &mut Vec<u8>) {
+    fn write(
+        &self,
+        found: &Found,
+        sender: &Sender,
+        persistent: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Bytes> {
         let (fields, body) = found.parts();
-        out.reserve(fields.as_wire().len() + body.len() + HEAD_EXTRA_BYTES);
+        let copied = if body.len() <= COPY_BYTES_MAX { body.len() } else { 0 };
+        out.reserve(fields.as_wire().len() + copied + HEAD_EXTRA_BYTES);
         write_status_line(out, found.entry.status());
         self.push_fields(found, fields, sender, out);
         push_connection(self.request, persistent, out);
         out.extend_from_slice(b"\r\n");
-        let head_only = self.request.method == Method::Head;
-        if !head_only {
-            out.extend_from_slice(body);
+        if self.request.method == Method::Head {
+            self.count(found, sender, 0);
+            return None;
         }
-        self.count(found, sender, if head_only { 0 } else { body.len() as u64 });
+        self.count(found, sender, body.len() as u64);
+        if body.len() > COPY_BYTES_MAX {
+            return Some(body.clone());
+        }
+        out.extend_from_slice(body);
+        None
     }
 
     /// The finished answer.
@@ -364,13 +375,19 @@ impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
         sender: Sender,
     ) -> Looked {
         let request = self.request;
+        let mut fields = request.to_fields();
+        if self.names_fields() {
+            // Before anybody looks: cache key, policy and origin are to see one set of fields.
+            let ending = Ending::of(&fields);
+            fields.retain(|field| is_hop_by_hop(field.name) || !ending.has(field.name));
+        }
         let head = RequestHead {
             method: request.method.clone(),
             path: path.to_owned(),
             query: query.map(text).map(Cow::into_owned),
             authority: text(request.authority).into_owned(),
             version: request.version,
-            fields: request.to_fields(),
+            fields,
         };
         let framing = Framing {
             version: request.version,
@@ -413,8 +430,15 @@ fn client_address(plan: &Plan, peer: &Peer, request: &Request<'_, '_>) -> IpAddr
 type Normal<'b> = (Cow<'b, [u8]>, Option<Cow<'b, [u8]>>);
 
 /// The one spelling of path and query that the gate, the key and the upstream see.
-fn normal_target<'b>(plan: &Plan, request: &Request<'_, 'b>) -> Result<Normal<'b>, Refusal> {
+fn normal_target<'b>(
+    plan: &Plan,
+    peer: &Peer,
+    request: &Request<'_, 'b>,
+) -> Result<Normal<'b>, Refusal> {
     let (path, query) = match request.target {
+        Target::Absolute { scheme: Scheme::Https, .. } if !peer.tls => {
+            return Err(Refusal::Misdirected);
+        }
         Target::Asterisk => return Ok((Cow::Borrowed(b"*"), None)),
         Target::Authority(_) => return Err(Refusal::MethodNotAllowed(gate::METHODS)),
         ref target => (target.path().unwrap_or(b"/"), target.query()),
@@ -451,27 +475,6 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn write_problem(core: &Core, peer: &Peer, it: Problem, why: &'static str, out: &mut Vec<u8>) {
-    let Ready { status, mut fields, body } = problem(core, peer, &it, why);
-    fields.push("Connection", "close");
-    write_response_head(out, status, &fields);
-    out.extend_from_slice(&body);
-}
-
-/// The answer to a request that could not be read, counted and logged.
-fn problem(core: &Core, peer: &Peer, problem: &Problem, why: &'static str) -> Ready {
-    let id = RequestId::new(None, core.next_id());
-    let body = problem.to_json(id.as_str());
-    let mut fields = Fields::new();
-    fields.push("Date", write_http_date(crate::net::wall()));
-    fields.push("Content-Type", "application/problem+json");
-    fields.push("Content-Length", body.len().to_string());
-    fields.push("Cache-Control", "no-store");
-    answer::push_own(core.plan(), &mut fields, &id, &Standings::default());
-    record::broken(core, peer, problem.status, why, body.len() as u64, &id);
-    Ready { status: problem.status, fields, body: body.into() }
-}
-
 /// With any of these the cache policy decides, on the slow path.
 const NEEDS_POLICY: Mask = Mask::of(&[
     Name::CacheControl,
@@ -486,5 +489,8 @@ const NEEDS_POLICY: Mask = Mask::of(&[
     Name::Expect,
 ]);
 const FORWARDED: Mask = Mask::of(&[Name::XForwardedFor, Name::Forwarded]);
+/// A larger body is not copied: a client that does not read would hold it, which nobody counts. Up
+/// to this length one write of a copy costs less than two writes.
+const COPY_BYTES_MAX: usize = 64 * 1024;
 /// Room for the status line and what `answer` adds.
 const HEAD_EXTRA_BYTES: usize = 1024;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Wall;
@@ -10,10 +11,11 @@ use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
 use crate::limit::TrustedProxies;
+use crate::proxy::bodies::Bodies;
 use crate::proxy::keyring::Keyring;
 use crate::route::{ApiPrefix, PatternSet, Strip};
 
-/// What every core reads on the way of a request. Immutable.
+/// What every core reads on the way of a request. Immutable, but for what `request_bodies` counts.
 pub struct Plan {
     /// Stripped before the upstream.
     pub prefix: ApiPrefix,
@@ -31,6 +33,8 @@ pub struct Plan {
     pub slashes: Slashes,
     /// 413 beyond.
     pub request_body_bytes_max: u64,
+    /// The account of request bodies that are held at once; 503 beyond its limit.
+    pub request_bodies: Arc<Bodies>,
     /// 502 beyond.
     pub response_body_bytes_max: u64,
     /// Larger responses live in L2 only.
@@ -107,6 +111,7 @@ impl Plan {
             response_limits: limits(RESPONSE_HEAD_BYTES_MAX, http1::FIELDS_MAX),
             slashes: if security.allow_encoded_slash { Slashes::Allow } else { Slashes::Refuse },
             request_body_bytes_max: security.max_request_body_size,
+            request_bodies: Bodies::new(security.max_request_body_memory),
             response_body_bytes_max: security.max_response_body_size,
             memory_object_bytes_max: settings.cache.memory_cache_max_object,
             compression_bytes_min: settings.cache.compression_min_size,

@@ -262,32 +262,32 @@ pub enum Scope {
     Prefix(String),
 }
 
-/// Forgets a path or a subtree, on every upstream.
+/// Forgets paths or subtrees, on every upstream.
 ///
 /// # Errors
 /// As [`clear`].
-pub async fn remove(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
-    selected(core, &scope, Effect::Remove).await
+pub async fn remove(core: &Core, scopes: &[Scope]) -> Result<u64, Unavailable> {
+    selected(core, scopes, Effect::Remove).await
 }
 
-/// Makes a path or a subtree stale: it is validated before it is used again.
+/// Makes paths or subtrees stale: they are validated before they are used again.
 ///
 /// # Errors
 /// As [`clear`].
-pub async fn expire(core: &Core, scope: Scope) -> Result<u64, Unavailable> {
+pub async fn expire(core: &Core, scopes: &[Scope]) -> Result<u64, Unavailable> {
     // Dropped from memory, they come back from the second tier, marked.
-    selected(core, &scope, Effect::Expire).await
+    selected(core, scopes, Effect::Expire).await
 }
 
-async fn selected(core: &Core, scope: &Scope, effect: Effect) -> Result<u64, Unavailable> {
-    let subject = match scope {
-        Scope::Path(path) => Subject::Path(path.clone().into()),
-        Scope::Prefix(_) => Subject::Any,
+async fn selected(core: &Core, scopes: &[Scope], effect: Effect) -> Result<u64, Unavailable> {
+    let subject = match scopes {
+        [Scope::Path(path)] => Subject::Path(path.clone().into()),
+        _ => Subject::Any,
     };
-    let order = Order { matches: matcher(scope.clone()), subject };
+    let order = Order { matches: matcher(scopes.to_vec()), subject };
     let second_tier = async {
         let Some(store) = &core.store else { return Ok(0) };
-        let selection = selection(core.plan(), scope);
+        let selection = selection(core.plan(), scopes);
         confirmed(store.purge(Purge { selection, effect }), ORDER_SPAN).await
     };
     // Where there is a second tier it has all that memory has, but for what it had to drop.
@@ -356,33 +356,33 @@ fn of_resource(core: &Core, upstream: &Upstream, path: &str, query: Option<&str>
     })
 }
 
-fn matcher(scope: Scope) -> KeyFilter {
+fn matcher(scopes: Vec<Scope>) -> KeyFilter {
     Arc::new(move |key| {
         let Some(path) = path_of(key) else { return false };
-        match &scope {
+        scopes.iter().any(|scope| match scope {
             Scope::Path(exact) => path == exact.as_bytes(),
             Scope::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
-        }
+        })
     })
 }
 
-/// The rows of a scope, on every upstream, as one order: one commit, one notification.
-fn selection(plan: &Plan, scope: &Scope) -> Selection {
+/// The rows of all scopes, on every upstream, as one order: one commit, one notification.
+fn selection(plan: &Plan, scopes: &[Scope]) -> Selection {
     let mut parts = Vec::new();
     for (at, upstream) in plan.upstreams.iter().enumerate() {
         if plan.upstreams[..at].iter().any(|it| it.target == upstream.target) {
             continue;
         }
-        match scope {
+        parts.extend(scopes.iter().flat_map(|scope| match scope {
             // With and without a query.
-            Scope::Path(path) => {
-                parts.push(Selection::Path(row_path(plan, upstream, path, None).into()));
-                parts.push(Selection::Prefix(format!("{} {path}?", upstream.target).into()));
-            }
+            Scope::Path(path) => vec![
+                Selection::Path(row_path(plan, upstream, path, None).into()),
+                Selection::Prefix(format!("{} {path}?", upstream.target).into()),
+            ],
             Scope::Prefix(prefix) => {
-                parts.push(Selection::Prefix(row_path(plan, upstream, prefix, None).into()));
+                vec![Selection::Prefix(row_path(plan, upstream, prefix, None).into())]
             }
-        }
+        }));
     }
     Selection::AnyOf(parts.into())
 }

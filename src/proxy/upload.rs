@@ -105,7 +105,7 @@ async fn open(
 ) -> Result<(Connection, Sender), Fault> {
     // A body half sent can't be repeated.
     let mut connection = connect(core, question.upstream, Reuse::Recent, deadline).await?;
-    let sender = connection.send_head(&ask::outgoing(question, framing)).await?;
+    let sender = connection.send_head(&ask::outgoing(core.plan(), question, framing)).await?;
     Ok((connection, sender))
 }
 

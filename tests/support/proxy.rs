@@ -210,6 +210,14 @@ impl Proxy {
         pages * nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap().unwrap() as u64
     }
 
+    /// The most that was ever resident, in bytes.
+    pub fn rss_peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
     /// Open descriptors.
     pub fn fd_count(&self) -> usize {
         fs::read_dir(self.proc("fd")).unwrap().count()

@@ -78,6 +78,7 @@ pub(super) fn shared(metric: Shared, page: &Page, sink: Put<'_, '_, '_>) -> fmt:
         Shared::L1Distinct => sink.put(&[], Value::Count(extras.l1_entries)),
         Shared::L1Bytes => sink.put(&[], Value::Count(extras.l1_bytes)),
         Shared::L1Limit => sink.put(&[], Value::Count(extras.l1_bytes_max)),
+        Shared::RequestBodyBytes => sink.put(&[], Value::Count(extras.request_body_bytes)),
         Shared::AccessLogDropped => sink.put(&[], Value::Count(extras.access_log_dropped)),
         Shared::BreakerState => {
             for upstream in upstreams {

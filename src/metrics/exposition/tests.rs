@@ -130,6 +130,7 @@ pub(super) fn extras() -> Extras {
         l1_entries: 4,
         l1_bytes: 4_096,
         l1_bytes_max: 1 << 28,
+        request_body_bytes: 65_536,
         access_log_dropped: 6,
         log_dropped: 2,
         upstreams: vec![

@@ -450,12 +450,13 @@ fn no_order_of_an_offer_from_the_second_tier_and_a_purge_keeps_what_was_purged()
 
 #[test]
 fn no_order_of_two_fetches_leaves_an_older_entry_beside_a_newer_one() {
-    let threads: [&dyn Fn() -> Vec<Box<dyn Thread>>; 5] = [
+    let threads: [&dyn Fn() -> Vec<Box<dyn Thread>>; 6] = [
         &|| vec![leader(0), leader(1)],
         &|| vec![leader(0), solo(1)],
         &|| vec![solo(0), solo(1), reader(1)],
         &|| vec![offerer(0), solo(1), reader(0)],
-        &|| vec![offerer(0), offerer(1), leader(1)],
+        &|| vec![offerer(0), leader(1)],
+        &|| vec![offerer(0), offerer(1), reader(0)],
     ];
     for threads in threads {
         // Without a purge the version stays what it was: only that nothing is left over is checked.

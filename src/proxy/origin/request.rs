@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use crate::base::Wall;
-use crate::cache::{conditional_request, range_request};
+use crate::cache::{RequestControl, conditional_request, range_request};
 use crate::http::fields::Field;
 use crate::http::range::Range;
-use crate::http::untrusted::is_untrusted;
+use crate::http::untrusted::{dashed, is_untrusted};
 use crate::http::{Fields, Method, RequestHead, hop, trace};
 use crate::proxy::error::Fault;
 use crate::proxy::plan::Upstream;
@@ -21,7 +21,7 @@ pub struct Outgoing<'a> {
     pub body: OutgoingBody,
     /// The address the client has, after trusted proxies.
     pub client: IpAddr,
-    /// `https` when the client's connection is TLS.
+    /// `https` where the client's connection is TLS, by what is known or was said by who may.
     pub scheme: &'static str,
     /// This exchange's id.
     pub request_id: &'a str,
@@ -148,12 +148,24 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         Purpose::Part { .. } => &["Accept-Encoding"],
         Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
     };
-    let of_the_key: &[&str] = if out.upstream.api_key.is_some() { &["X-API-Key"] } else { &[] };
-    let dropped = [WRITTEN_ANEW, of_the_cache, of_the_key];
+    // Who says so has its answer, and the origin is asked in the background: told the same, the
+    // next cache could not bring anything newer.
+    let answered = RequestControl::parse(&out.head.fields).only_if_cached;
+    let of_the_answer: &[&str] = if answered { &["Cache-Control", "Pragma"] } else { &[] };
+    let has_key = out.upstream.api_key.is_some();
     let goes_on = |field: &Field<'_>| {
-        !dropped.iter().any(|names| names.iter().any(|name| field.is(name)))
-            && !is_untrusted(field.name)
-            && !ending.has(field.name)
+        // As an origin reads it that takes `_` for `-`.
+        let name = dashed(field.name);
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        // One by another spelling was neither checked nor is it in the cache key.
+        let is_key = is("X-API-Key") && (has_key || !field.is("X-API-Key"));
+        let dropped = |names: &[&str]| names.iter().any(|it| is(it));
+        !is_key
+            && !dropped(WRITTEN_ANEW)
+            && !dropped(of_the_cache)
+            && !dropped(of_the_answer)
+            && !is_untrusted(&name)
+            && !ending.has(&name)
     };
     let mut fields = Fields::with_capacity(out.head.fields.as_wire().len() + OWN_BYTES);
     for field in out.head.fields.iter().filter(goes_on) {
@@ -237,13 +249,8 @@ const WRITTEN_ANEW: &[&str] = &["Host", "Content-Length", "Expect"];
 /// Room for what we add to a head.
 const OWN_BYTES: usize = 320;
 
-/// What the cache answers itself, from the whole.
-const OF_THE_CACHE: &[&str] = &[
-    "If-None-Match",
-    "If-Modified-Since",
-    "If-Range",
-    "Range",
-    "Accept-Encoding",
-    "Cache-Control",
-    "Pragma",
-];
+/// What the cache answers itself, from the whole. The directives of Cache-Control and Pragma are
+/// for every cache on the way (RFC 9111 section 5.2); of those who share a fetch, the one that
+/// began it sends its own.
+const OF_THE_CACHE: &[&str] =
+    &["If-None-Match", "If-Modified-Since", "If-Range", "Range", "Accept-Encoding"];

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crate::http1::worth_parsing;
 use crate::metrics::Counter;
 use crate::net::{Peek, Stream, ticks};
-use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
+use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit, unreadable};
 use crate::server::h2;
 use crate::server::watch::{Pace, Phase, Place, Watch};
 
@@ -60,6 +60,8 @@ enum Received {
 enum Next {
     /// Write, then read more.
     Read,
+    /// Write, with this behind it.
+    Body { body: Bytes, persistent: bool },
     /// Write, then close.
     Close,
     /// Write, then run the exchange.
@@ -126,12 +128,17 @@ impl Connection {
                 Received::Nothing => return Pause::Idle,
                 Received::End => return Pause::End,
             }
-            let next = self.serve();
-            if !self.send().await {
+            let mut next = self.serve();
+            if let Next::Body { body, persistent } = next {
+                if self.write(Some(body)).await.is_err() {
+                    return Pause::End;
+                }
+                next = if persistent { Next::Read } else { Next::Close };
+            } else if !self.send().await {
                 return Pause::End;
             }
             match next {
-                Next::Read => {}
+                Next::Read | Next::Body { .. } => {}
                 Next::Close => {
                     self.linger().await;
                     return Pause::End;
@@ -181,9 +188,12 @@ impl Connection {
                     self.start.set(0);
                     return Next::Read;
                 }
-                Step::Done { consumed, persistent } => {
+                Step::Done { consumed, persistent, body } => {
                     self.may_begin_http2.set(false);
                     self.start.set(start + consumed);
+                    if let Some(body) = body {
+                        return Next::Body { body, persistent };
+                    }
                     if !persistent {
                         return Next::Close;
                     }
@@ -318,14 +328,24 @@ impl Connection {
         }
     }
 
-    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
+    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves. So
+    /// does one that has sent empty lines behind its last request: it does not wait for an answer,
+    /// and would take one for that to its next request.
     async fn on_expired(&self, partial: bool) {
-        if partial && !self.place.watch().is_draining() {
-            hit::refuse_slow(&self.core, &self.peer, &mut self.output.borrow_mut());
-            if self.send().await {
-                self.linger().await;
-            }
+        if partial && self.refuse_slow() && self.send().await {
+            self.linger().await;
         }
+    }
+
+    /// Appends the answer to an unfinished head, if one has begun.
+    fn refuse_slow(&self) -> bool {
+        let (input, mut output) = (self.input.borrow(), self.output.borrow_mut());
+        let begun = !input.iter().all(|it| matches!(it, b'\r' | b'\n'));
+        let answers = begun && !self.place.watch().is_draining();
+        if answers {
+            unreadable::refuse_slow(&self.core, &self.peer, &input, &mut output);
+        }
+        answers
     }
 
     /// Writes what is ready; `false` when the client is gone.
@@ -408,8 +428,9 @@ const OUTPUT_BYTES_KEPT: usize = 128 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Less room than this is not worth a read.
 const READ_BYTES_MIN: usize = 1024;
-/// What is read and thrown away before a connection is closed.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// What is read and thrown away before a connection is closed, within `server.read_timeout`: a
+/// client that sends all of its body before it reads must find the answer, not a reset.
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange for
-//! each, frames out.
+//! The HTTP/2 connection driver, client side (RFC 9113): streams in, `proxy::hit` or an exchange
+//! for each, frames out.
 //!
 //! ```text
 //!  accept or h1 --> serve --> Driver --hit that fits the windows--> frames, at once
@@ -11,7 +11,8 @@
 //! CONTINUATION, empty frames and SETTINGS. It has no clocks: those are here. A connection without
 //! streams is told GOAWAY after `server.idle_timeout` and closed soon after; a write that makes no
 //! progress for `server.write_timeout` ends the connection, a client that gives its stream no room
-//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered 408.
+//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered
+//! 408.
 //!
 //! All frames of one turn leave in one write (`net::duplex`).
 
@@ -35,14 +36,15 @@ use crate::metrics::Counter;
 use crate::net::duplex::{Duplex, Outlet, drive, duplex};
 use crate::net::{Stream, guarded, ticks};
 use crate::proxy::hit::{self, Ready, Served};
+use crate::proxy::unreadable;
 use crate::proxy::{Core, Destination, Moment, Peer, Task};
 use crate::server::watch::{Phase, Place};
 
 use client::Client;
 use message::Head;
 
-/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as it
-/// tells it from HTTP/1.1.
+/// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as
+/// it tells it from HTTP/1.1.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// One client connection.
@@ -160,7 +162,9 @@ impl Driver {
         let mut slots = Slots::new();
         let limits = &self.core.plan().request_limits;
         match judge_http2(pseudo, head.lines(), limits, &mut slots) {
-            Err(fault) => self.send(hit::refuse_http2(&self.core, &self.peer, fault), respond),
+            Err(fault) => {
+                self.send(unreadable::refuse_http2(&self.core, &self.peer, fault), respond)
+            }
             Ok(request) => match hit::serve_http2(&self.core, &self.peer, &request, now) {
                 Served::Hit(ready) => self.send(ready, respond),
                 Served::Slow(task) => self.exchange(task, body, respond),
