@@ -139,22 +139,33 @@ async fn attempt(
     let state = core.shared.upstream(question.upstream);
     state.retries.on_request();
     let reuse = reuse(&question.task.head);
-    let Failed { fault, repeat } = match once(core, question, (reuse, deadline), hint).await {
+    let mut failed = match once(core, question, (reuse, deadline), hint).await {
         Ok(asked) => return Ok(asked),
         Err(failed) => failed,
     };
-    let again = match repeat {
-        Repeat::Never => false,
-        Repeat::Budgeted => !is_probe && may_repeat(state),
-        Repeat::Free => may_repeat_free(state),
-    };
-    if !again {
-        return Err(fault);
+    // One that was looked at once more at most. One that was not may meet another connection at its
+    // end: an origin that ends each after a few streams has many of them.
+    for _ in 0..UNSEEN_REPEATS_MAX {
+        let again = match failed.repeat {
+            Repeat::Never => false,
+            Repeat::Budgeted => !is_probe && may_repeat(state),
+            Repeat::Free => may_repeat_free(state),
+        };
+        if !again {
+            break;
+        }
+        let is_last = failed.repeat == Repeat::Budgeted;
+        core.cells.inc(Counter::Retries);
+        // Boxed: it is the same once more, and seldom.
+        failed = match Box::pin(once(core, question, (Reuse::Never, deadline), hint)).await {
+            Ok(asked) => return Ok(asked),
+            Err(failed) => failed,
+        };
+        if is_last {
+            break;
+        }
     }
-    core.cells.inc(Counter::Retries);
-    // Boxed: it is the same once more, and seldom.
-    let again = Box::pin(once(core, question, (Reuse::Never, deadline), hint)).await;
-    again.map_err(|failed| failed.fault)
+    Err(failed.fault)
 }
 
 async fn once(
@@ -361,6 +372,8 @@ fn is_upstreams_fault(fault: Fault) -> bool {
     }
 }
 
+/// How often a question is put to another connection that the last one did not look at.
+const UNSEEN_REPEATS_MAX: usize = 5;
 /// A body up to this length fits the socket's buffer: sending it never waits for the origin.
 const UNANSWERED_BYTES_MAX: u64 = 64 * 1024;
 /// An origin that sends more interim answers than that is broken.
