@@ -321,8 +321,6 @@ const RETRY_LATER: Duration = Duration::from_secs(5);
 fn malformed(fault: RequestFault) -> Problem {
     let status = fault.status();
     let code = match status {
-        408 => "request_timeout",
-        413 => "content_too_large",
         414 => "target_too_long",
         417 => "expectation_failed",
         431 => "head_too_large",
@@ -336,11 +334,18 @@ fn malformed(fault: RequestFault) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::labels::REFUSAL_STATUSES;
 
     /// "Errors" in the README.
     #[test]
     fn every_refusal_and_fault_has_its_status_and_code() {
         let refusals = [
+            (Refusal::Malformed(RequestFault::BareLf), 400, "bad_request"),
+            (Refusal::Malformed(RequestFault::TargetTooLong), 414, "target_too_long"),
+            (Refusal::Malformed(RequestFault::UnknownExpectation), 417, "expectation_failed"),
+            (Refusal::Malformed(RequestFault::HeadTooLarge), 431, "head_too_large"),
+            (Refusal::Malformed(RequestFault::UnsupportedCoding), 501, "not_implemented"),
+            (Refusal::Malformed(RequestFault::UnsupportedVersion), 505, "version_not_supported"),
             (Refusal::BadTarget("x"), 400, "bad_request"),
             (Refusal::RepeatedKey, 400, "bad_request"),
             (Refusal::BadBody("x"), 400, "bad_request"),
@@ -380,6 +385,11 @@ mod tests {
             (Fault::Abandoned, 500, "internal"),
             (Fault::Internal, 500, "internal"),
         ];
+        // Each can be counted, and nothing else is there to be.
+        let mut statuses = refusals.map(|it| it.1).to_vec();
+        statuses.sort_unstable();
+        statuses.dedup();
+        assert_eq!(statuses, REFUSAL_STATUSES);
         let problems = refusals.map(|(it, status, code)| (it.problem(), status, code));
         let more = faults.map(|(it, status, code)| (it.problem(), status, code));
         for (problem, status, code) in problems.into_iter().chain(more) {

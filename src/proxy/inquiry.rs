@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::cache::{self, Key, RequestFacts};
-use crate::http::{Method, ResponseHead, accept};
+use crate::http::{ResponseHead, accept};
 use crate::proxy::core::Core;
 use crate::proxy::plan::Upstream;
 use crate::proxy::request::Task;
@@ -31,12 +31,6 @@ impl Inquiry {
     #[must_use]
     pub fn upstream<'c>(&self, core: &'c Core) -> &'c Upstream {
         core.plan().upstream(self.upstream)
-    }
-
-    /// Whether its answer has a body.
-    #[must_use]
-    pub fn wants_body(&self) -> bool {
-        self.task.head.method != Method::Head
     }
 
     /// Whether an answer's body comes in a coding that this client doesn't take.
