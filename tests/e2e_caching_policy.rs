@@ -306,3 +306,73 @@ fn variants_are_chosen_by_the_normalised_fields_that_vary_names() {
         assert_eq!(ask(fields[number]), ("HIT".into(), format!("answer {number}")));
     }
 }
+
+/// RFC 9111 section 5.2: directives are for every cache on the way.
+#[test]
+fn directives_of_a_request_reach_the_origin() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    let say = ("Say", "Cache-Control: max-age=600;;ETag: \"a\"");
+    let sent = [("Cache-Control", "no-cache, x-ext=1"), ("Pragma", "no-cache")];
+    for more in [&[][..], &[("Authorization", "x")], &[("Range", "bytes=0-1")]] {
+        for _ in 0..2 {
+            let asked = [&[say][..], &sent, more].concat();
+            let before = origin.count();
+            assert!(proxy.ask("GET", "/api/x", &asked).status < 300);
+            assert_eq!(origin.count(), before + 1);
+            for (name, value) in sent {
+                assert_eq!(origin.last().field(name), Some(value), "{more:?}");
+            }
+        }
+    }
+    // None of its own.
+    proxy.clear();
+    proxy.ask("GET", "/api/x", &[say]);
+    assert_eq!(origin.last().field("Cache-Control"), None);
+}
+
+/// It asks the cache and has its answer; the refresh that it starts does not.
+#[test]
+fn a_refresh_does_not_ask_for_what_is_stored() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    let say = ("Say", "Cache-Control: max-age=0, stale-while-revalidate=600");
+    proxy.ask("GET", "/api/x", &[say]);
+    let stale = proxy.ask("GET", "/api/x", &[say, ("Cache-Control", "only-if-cached")]);
+    assert_eq!(stale.cache(), "STALE");
+    origin.await_requests(2);
+    assert_eq!(origin.last().field("Cache-Control"), None);
+}
+
+/// RFC 9211 section 2.2.
+#[test]
+fn what_is_stale_is_forwarded_as_stale_whatever_the_request_says() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    for (lifetime, forward) in [("600", "fwd=request"), ("0", "fwd=stale")] {
+        let say = format!("Cache-Control: max-age={lifetime};;ETag: \"a\"");
+        proxy.ask("GET", "/api/x", &[("Say", &say)]);
+        for wanted in ["no-cache", "max-age=0"] {
+            let asked = [("Say", say.as_str()), ("Cache-Control", wanted)];
+            let response = proxy.ask("GET", "/api/x", &asked);
+            let status = response.field("Cache-Status").unwrap();
+            assert!(status.contains(forward), "{lifetime} {wanted}: {status}");
+        }
+        proxy.clear();
+    }
+}
+
+/// An answer carries the daemon's own request id, and says only itself that it is offline.
+#[test]
+fn what_the_daemon_writes_of_an_exchange_is_not_stored() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    let say = ("Say", "Cache-Control: max-age=600;;X-Request-Id: of-the-first;;X-Offline: true");
+    proxy.ask("GET", "/api/x", &[say]);
+    for id in ["second", "third"] {
+        let hit = proxy.ask("GET", "/api/x", &[say, ("X-Request-Id", id)]);
+        assert_eq!(hit.cache(), "HIT");
+        assert_eq!(hit.fields.all("X-Request-Id").collect::<Vec<_>>(), [id]);
+        assert_eq!(hit.field("X-Offline"), None);
+    }
+}

@@ -201,3 +201,49 @@ fn expired_variant_stands_in_for_a_failing_origin() {
     }
     assert_eq!(proxy.ask("GET", "/api/x", &[("Foo", "3")]).status, 503);
 }
+
+/// What the origin never saw can't have chosen; what is written for each request is for it alone.
+#[test]
+fn fields_that_the_daemon_writes_or_drops_do_not_choose() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    let say = |names: &str| format!("Cache-Control: max-age=600;;Vary: {names}");
+    for (name, value) in [("X-Forwarded-For", "192.0.2.1"), ("Via", "1.1 a"), ("X-Request-Id", "b")]
+    {
+        for fields in [&[][..], &[(name, value)], &[(name, value)]] {
+            assert_ne!(ask(&proxy, &say(name), fields).0, "HIT", "{name} {fields:?}");
+        }
+        let status = proxy.ask("GET", "/api/x", &[("Say", &say(name))]);
+        let status = status.field("Cache-Status").unwrap();
+        assert!(status.ends_with("marked_uncacheable"), "{name}: {status}");
+        proxy.clear();
+    }
+    for name in ["X-Real-IP", "Forwarded", "X-Forwarded-Host", "X-Original-URL"] {
+        let (verdict, body) = ask(&proxy, &say(name), &[(name, "mine")]);
+        assert_eq!(verdict, "MISS", "{name}");
+        assert_eq!(origin.last().field(name), None);
+        for fields in [&[][..], &[(name, "yours")]] {
+            assert_eq!(ask(&proxy, &say(name), fields), said("HIT", &body), "{name}");
+        }
+        proxy.clear();
+    }
+    // The scheme is the connection's, whatever a client says of it.
+    let name = "X-Forwarded-Proto";
+    let (_, body) = ask(&proxy, &say(name), &[(name, "https")]);
+    assert_eq!(origin.last().field(name), Some("http"));
+    for fields in [&[][..], &[(name, "http")], &[(name, "https")]] {
+        assert_eq!(ask(&proxy, &say(name), fields), said("HIT", &body), "{fields:?}");
+    }
+}
+
+/// RFC 9110 section 7.6.1: what Connection names ends here, so that the origin chose without it.
+#[test]
+fn a_field_that_ends_here_does_not_choose() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).start();
+    let poison = [("Foo", "1"), ("Connection", "Foo")];
+    assert_eq!(ask(&proxy, FOO, &poison), said("MISS", "answer 0"));
+    assert_eq!(origin.last().field("Foo"), None);
+    assert_eq!(ask(&proxy, FOO, &[("Foo", "1")]), said("MISS", "answer 1"));
+    assert_eq!(ask(&proxy, FOO, &[]), said("HIT", "answer 0"));
+}

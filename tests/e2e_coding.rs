@@ -197,6 +197,112 @@ fn a_confirmation_has_the_tag_of_the_form_that_there_would_be() {
     assert_eq!(origin.count(), 1);
 }
 
+/// RFC 9110 section 7.7, RFC 9111 section 5.2.2.6.
+#[test]
+fn what_must_not_be_transformed_goes_to_nobody_in_another_coding() {
+    let body = json(5_000);
+    let zipped = gzip(&body);
+    let (plain, coded) = (body.clone(), zipped.clone());
+    let origin = Origin::respond(move |asked| {
+        let fixed = [
+            ("Cache-Control", "max-age=600, no-transform"),
+            ("Content-Type", "application/json"),
+            ("Vary", "Accept-Encoding"),
+        ];
+        match (asked.target.as_str(), asked.field("Accept-Encoding")) {
+            ("/v1/x", Some("identity")) => answer(200, &fixed, &plain),
+            _ => answer(200, &[&fixed[..], &[("Content-Encoding", "gzip")]].concat(), &coded),
+        }
+    });
+    let proxy = Setup::over(&origin).start();
+    assert!(get(&proxy, &[GZIP]).body == zipped);
+    for condition in [&[][..], &[("Range", "bytes=0-9")], &[("If-None-Match", "\"x\"")]] {
+        proxy.clear();
+        assert!(get(&proxy, &[GZIP]).body == zipped);
+        let before = origin.count();
+        let refused = get(&proxy, &[&[("Accept-Encoding", "gzip;q=0")][..], condition].concat());
+        assert_eq!((refused.field("Content-Encoding"), refused.cache()), (None, "MISS"));
+        assert!(body.starts_with(&refused.body) && !refused.body.is_empty());
+        assert_eq!(origin.count(), before + 1);
+        assert_eq!(origin.last().field("Accept-Encoding"), Some("identity"));
+    }
+    // What came plain stays plain, and serves everybody.
+    let hit = get(&proxy, &[GZIP]);
+    assert_eq!((hit.cache(), hit.field("Content-Encoding")), ("HIT", None));
+    assert!(hit.body == body);
+    // An origin that has nothing else is taken at its word.
+    let only = proxy.ask("GET", "/api/v1/only", &[]);
+    assert_eq!(only.field("Content-Encoding"), Some("gzip"));
+    assert!(only.body == zipped);
+}
+
+/// RFC 9111 section 5.2.1.6.
+#[test]
+fn a_request_can_forbid_to_transform_what_is_stored() {
+    const FIXED: (&str, &str) = ("Cache-Control", "no-transform");
+    let body = json(5_000);
+    let origin = serving(&body);
+    let proxy = Setup::over(&origin).start();
+    is_plain(&get(&proxy, &[]), &body);
+    is_gzip(&get(&proxy, &[GZIP]), &body);
+    let fixed = get(&proxy, &[GZIP, FIXED]);
+    assert_eq!(fixed.cache(), "HIT");
+    is_plain(&fixed, &body);
+    assert_eq!(origin.count(), 1);
+}
+
+/// RFC 9530: a digest is of certain bytes.
+#[test]
+fn digests_go_only_with_the_bytes_they_are_of() {
+    let body = json(5_000);
+    let digests = ["Content-Digest", "Content-MD5", "Digest", "Repr-Digest"];
+    let mut fields = vec![("Cache-Control", "max-age=600"), ("Content-Type", "application/json")];
+    fields.extend(digests.map(|name| (name, "sha-256=:AAAA:")));
+    fields.push(("ETag", "\"v1\""));
+    let origin = Origin::fixed(answer(200, &fields, &body));
+    let proxy = Setup::over(&origin).start();
+    let kept = |more: &[(&str, &str)]| {
+        let response = get(&proxy, more);
+        let kept = digests.iter().filter(|name| response.field(name).is_some());
+        (response.status, kept.copied().collect::<Vec<_>>())
+    };
+    assert_eq!(kept(&[]), (200, digests.to_vec()));
+    assert_eq!(kept(&[]), (200, digests.to_vec()));
+    assert_eq!(kept(&[GZIP]), (200, vec![]));
+    // That of the representation holds for each range of it.
+    assert_eq!(kept(&[("Range", "bytes=0-4")]), (206, vec!["Repr-Digest"]));
+    assert_eq!(kept(&[("Range", "bytes=0-4,10-12")]), (206, vec!["Repr-Digest"]));
+    assert_eq!(kept(&[("Range", "bytes=9000-")]), (416, vec![]));
+    let same = ("If-None-Match", "\"v1\"");
+    assert_eq!(kept(&[same]), (304, vec!["Digest", "Repr-Digest"]));
+    assert_eq!(kept(&[same, GZIP]), (304, vec![]));
+}
+
+/// RFC 1952 section 2.2, RFC 9110 section 8.4.1.3.
+#[test]
+fn several_members_and_x_gzip_are_inflated_for_those_who_refuse_gzip() {
+    let body = json(5_000);
+    let zipped = gzip(&body);
+    for (coding, members) in [("gzip", 2), ("x-gzip", 1), ("x-gzip", 3)] {
+        let stored = zipped.repeat(members);
+        let fields = [
+            ("Cache-Control", "max-age=600"),
+            ("Content-Type", "application/json"),
+            ("Content-Encoding", coding),
+            ("ETag", "\"z1\""),
+        ];
+        let origin = Origin::fixed(answer(200, &fields, &stored));
+        let proxy = Setup::over(&origin).start();
+        assert!(get(&proxy, &[GZIP]).body == stored);
+        for _ in 0..2 {
+            let refused = get(&proxy, &[("Accept-Encoding", "gzip;q=0")]);
+            assert_eq!((refused.cache(), refused.field("Content-Encoding")), ("HIT", None));
+            assert!(refused.body == body.repeat(members), "{coding} {members}");
+        }
+        assert_eq!(origin.count(), 1);
+    }
+}
+
 #[test]
 fn many_clients_at_once_all_get_the_same_bytes() {
     let body = json(2_000_000);

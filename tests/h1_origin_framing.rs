@@ -6,8 +6,8 @@ mod edge;
 mod support;
 
 use edge::Then::{Close, Keep};
-use edge::{Edge, Failures, Then, must, raw_origin, read};
-use support::Proxy;
+use edge::{Edge, Failures, Then, must, post, raw_origin, read};
+use support::{Origin, Proxy};
 
 /// Method, rule, what the origin sends (see [`bytes`]), what it does then, status and body at the
 /// client.
@@ -123,6 +123,7 @@ fn rfc9110_8_6_the_length_of_a_head_is_passed_on() {
 /// What must reach the client.
 const FRAMED: &[Row] = &[
     ("GET", "9112-6.2 a length", "{ok}{abc}", Keep, 200, "abc"),
+    ("GET", "9112-5.1 a space before the colon", "{ok}X : a\r\n{abc}", Keep, 200, "abc"),
     ("GET", "9112-6.2 no bytes", "{ok}Content-Length: 0\r\n\r\n", Keep, 200, ""),
     (
         "GET",
@@ -253,7 +254,7 @@ const BROKEN: &[Row] = &[
         "",
     ),
     ("GET", "9112-5.2 a folded field", "{ok}X: a\r\n b\r\n{abc}", Keep, 502, ""),
-    ("GET", "9112-5.1 a space before the colon", "{ok}X : a\r\n{abc}", Keep, 502, ""),
+    ("GET", "9112-5.1 a space between", "{ok}X Y: a\r\n{abc}", Keep, 502, ""),
     ("GET", "9112-5 no colon", "{ok}X\r\n{abc}", Keep, 502, ""),
     ("GET", "9112-2.2 LF alone", "{ok}X: 1\n{abc}", Keep, 502, ""),
     ("GET", "9112-2.2 CR in a value", "{ok}X: 1\r2\r\n{abc}", Keep, 502, ""),
@@ -325,3 +326,23 @@ const FOLLOWED: &[Row] = &[
     ("GET", "9112-6.3 one byte", "{ok}{abc}X", Keep, 200, "abc"),
     ("GET", "9112-2.2 an empty line", "{ok}{abc}\r\n", Keep, 200, "abc"),
 ];
+
+/// RFC 9112 section 6.1: an origin of HTTP/1.0 is sent a length, not chunks.
+#[test]
+fn rfc9112_6_1_chunks_are_not_sent_to_an_origin_of_http10() {
+    let origin = Origin::script(|connection| {
+        let Some(request) = connection.request() else { return };
+        let framing = request.field("Transfer-Encoding").or(request.field("Content-Length"));
+        let said = format!("{framing:?} {}", String::from_utf8_lossy(&request.body));
+        connection.send(format!("HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\n{said}"));
+        connection.close();
+    });
+    let edge = Edge::over(origin, |setup| setup);
+    let upload = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        said.push(edge.send(&upload).read("POST").text().to_owned());
+    }
+    // Nothing was known of it the first time.
+    assert_eq!(said, ["Some(\"chunked\") abcde", "Some(\"5\") abcde"]);
+}

@@ -208,3 +208,16 @@ fn rfc9110_7_6_2_max_forwards_counts_down_for_options_only() {
 fn get() -> String {
     head("GET /api/x HTTP/1.1", "")
 }
+
+/// RFC 9110 section 7.4: what is asked of an https origin is answered over TLS only.
+#[test]
+fn rfc9110_7_4_https_target_over_a_plain_connection_is_misdirected() {
+    let edge = Edge::plain();
+    let mut client = edge.send("GET https://proxy.test/api/x HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    let refused = client.read("GET");
+    assert_eq!((refused.status, refused.problem()), (421, "misdirected_request".to_owned()));
+    assert_eq!(client.get("/api/y").status, 200);
+    let mut client = edge.send("GET http://proxy.test/api/x HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    assert_eq!(client.read("GET").status, 200);
+    assert_eq!(edge.origin.count(), 2);
+}

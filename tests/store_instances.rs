@@ -153,3 +153,27 @@ fn an_instance_that_was_cut_off_learns_what_it_missed() {
     one.end();
     two.end();
 }
+
+#[test]
+fn an_instance_that_comes_late_takes_what_it_missed_for_a_clear() {
+    let Some(database) = cluster::database() else { return };
+    let told = Arc::<Mutex<Vec<Purge>>>::default();
+    let heard = Arc::clone(&told);
+    let on_remote = Box::new(move |it: &Purge| heard.lock().unwrap().push(it.clone()));
+    let one = open(&database);
+    // Nobody of that name: it serves without the database, and keeps answers in memory.
+    let late = settings(database.dsn().replace("user=apiproxyd", "user=late"));
+    let two = Desk::new(StoreHandle::open_with(&late, Some(on_remote)).unwrap());
+    eventually("two knows", || two.handle.stats().writes_unavailable().is_some());
+    one.wait(one.client.purge(purge(Selection::Path("/a".into()), Effect::Remove))).unwrap();
+    database.connect().batch_execute("CREATE ROLE late LOGIN SUPERUSER").unwrap();
+    ready(&two);
+    eventually("two is told", || *told.lock().unwrap() == [Purge::CLEAR]);
+    // From now on it is told what it is.
+    let order = purge(Selection::Path("/b".into()), Effect::Remove);
+    one.wait(one.client.purge(order.clone())).unwrap();
+    eventually("two is told again", || *told.lock().unwrap() == [Purge::CLEAR, order.clone()]);
+    works(&two);
+    one.end();
+    two.end();
+}

@@ -2,14 +2,16 @@
 //!
 //! What is doubtful is read so that less is cached: a number that is none makes a response stale
 //! (section 4.2.1), a restriction holds however oddly it is written, a permission holds only in its
-//! proper form. Of a repeated directive the first counts (section 4.2.1). Arguments may be quoted
-//! or not (section 5.2). Unknown directives are ignored (section 5.2.3).
+//! proper form. Text that is no directive at all (`private;max-age=60`, `"no-store"`) is searched
+//! for the words of restrictions. Of a repeated directive the first counts (section 4.2.1).
+//! Arguments may be quoted or not (section 5.2). Unknown directives are ignored (section 5.2.3).
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::cache::targeted;
 use crate::http::Fields;
+use crate::http::fields::is_token_byte;
 use crate::http::list;
 
 /// The directives of a request (RFC 9111 section 5.2.1).
@@ -27,6 +29,8 @@ pub struct RequestControl {
     pub no_cache: bool,
     /// `no-store`.
     pub no_store: bool,
+    /// `no-transform`.
+    pub no_transform: bool,
     /// `only-if-cached`.
     pub only_if_cached: bool,
 }
@@ -47,6 +51,11 @@ impl RequestControl {
     }
 
     fn apply(&mut self, directive: &Directive<'_>) {
+        for word in directive.unreadable() {
+            self.no_cache |= word.eq_ignore_ascii_case(b"no-cache");
+            self.no_store |= word.eq_ignore_ascii_case(b"no-store");
+            self.no_transform |= word.eq_ignore_ascii_case(b"no-transform");
+        }
         if directive.is("max-age") {
             set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
         } else if directive.is("min-fresh") {
@@ -61,6 +70,8 @@ impl RequestControl {
             self.no_cache = true;
         } else if directive.is("no-store") {
             self.no_store = true;
+        } else if directive.is("no-transform") {
+            self.no_transform = true;
         } else if directive.is("only-if-cached") {
             self.only_if_cached = true;
         }
@@ -150,6 +161,7 @@ impl ResponseControl {
     }
 
     fn apply(&mut self, directive: &Directive<'_>) {
+        directive.unreadable().for_each(|word| self.restrict(word));
         if directive.is("max-age") {
             set_first(&mut self.max_age, directive.seconds().unwrap_or(Duration::ZERO));
         } else if directive.is("s-maxage") {
@@ -168,6 +180,22 @@ impl ResponseControl {
         }
     }
 
+    /// A word of text that is no directive: it holds if it is a restriction's, with the strictest
+    /// argument that it could have.
+    fn restrict(&mut self, word: &[u8]) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        if is("max-age") {
+            set_first(&mut self.max_age, Duration::ZERO);
+        } else if is("s-maxage") {
+            set_first(&mut self.s_maxage, Duration::ZERO);
+        }
+        self.no_store |= is("no-store");
+        self.no_cache |= is("no-cache");
+        self.private |= is("private");
+        self.must_revalidate |= is("must-revalidate");
+        self.proxy_revalidate |= is("proxy-revalidate");
+    }
+
     fn apply_flag(&mut self, directive: &Directive<'_>) {
         let permitted = directive.argument.is_none();
         if directive.is("no-store") {
@@ -184,6 +212,17 @@ impl ResponseControl {
             self.immutable |= permitted;
         }
     }
+}
+
+/// Whether `no-transform` forbids to change the content (RFC 9110 section 7.7, RFC 9111 section
+/// 5.2.2.6), its coding included. It speaks to every hop, so that only Cache-Control says it.
+#[must_use]
+pub fn forbids_transforming(response: &Fields) -> bool {
+    list::field_members(response, "Cache-Control").any(|member| {
+        let directive = Directive::parse(member);
+        let mut words = directive.unreadable();
+        directive.is("no-transform") || words.any(|it| it.eq_ignore_ascii_case(b"no-transform"))
+    })
 }
 
 /// One directive as it was written.
@@ -210,6 +249,20 @@ impl<'a> Directive<'a> {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
+    /// The words of the part that can't be read: all of it where the name is no token, the argument
+    /// where that is neither token nor string.
+    fn unreadable(&self) -> impl Iterator<Item = &'a [u8]> {
+        let plain = |name: &[u8]| list::is_token(name) && !name.contains(&b'\'');
+        let argument = self.argument.map(list::trim).filter(|it| !it.is_empty());
+        let odd = argument.filter(|it| list::token_or_quoted(it).is_none());
+        let (name, argument) =
+            if plain(self.name) { (None, odd) } else { (Some(self.name), argument) };
+        // An apostrophe may stand in a token, and for a quote.
+        let ends = |byte: &u8| !is_token_byte(*byte) || *byte == b'\'';
+        let words = move |text: &'a [u8]| text.split(ends).filter(|word| !word.is_empty());
+        name.into_iter().chain(argument).flat_map(words)
+    }
+
     /// The argument as delta-seconds (section 1.2.2), quoted or not; too large is very long.
     fn seconds(&self) -> Option<Duration> {
         let argument = self.argument.filter(|_| !self.spaced)?;
@@ -230,170 +283,4 @@ fn set_first<T>(slot: &mut Option<T>, value: T) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::sample::{Lines, fields};
-
-    fn response(lines: &[&str]) -> ResponseControl {
-        let mut fields = Fields::new();
-        for line in lines {
-            fields.push("Cache-Control", line);
-        }
-        ResponseControl::parse(&fields)
-    }
-
-    fn request(lines: Lines<'_>) -> RequestControl {
-        RequestControl::parse(&fields(lines))
-    }
-
-    const fn secs(seconds: u64) -> Option<Duration> {
-        Some(Duration::from_secs(seconds))
-    }
-
-    /// RFC 9111 sections 1.2.2, 4.2.1, 5.2, 5.2.2.1.
-    #[test]
-    fn max_age_is_read_in_every_spelling() {
-        const LONG: u64 = u32::MAX as u64;
-        let cases: &[(&[&str], Option<Duration>)] = &[
-            (&["max-age=3600"], secs(3600)),
-            (&["MaX-aGe=3600"], secs(3600)),
-            (&["max-age=\"3600\""], secs(3600)),
-            (&["max-age=003600"], secs(3600)),
-            (&["foobar, max-age=3600"], secs(3600)),
-            (&[" , ,max-age=3600,,"], secs(3600)),
-            (&["foo=\"a, b\" , max-age=1"], secs(1)),
-            (&["public", "max-age=5"], secs(5)),
-            // Overflow is very long.
-            (&["max-age=2147483648"], secs(2_147_483_648)),
-            (&["max-age=99999999999"], secs(LONG)),
-            (&["max-age=99999999999999999999999999"], secs(LONG)),
-            // Invalid is stale.
-            (&["max-age=-3600"], secs(0)),
-            (&["max-age=3600.5"], secs(0)),
-            (&["max-age='3600'"], secs(0)),
-            (&["max-age=a3600"], secs(0)),
-            (&["max-age=3600a"], secs(0)),
-            (&["max-age=+1"], secs(0)),
-            (&["max-age"], secs(0)),
-            (&["max-age="], secs(0)),
-            (&["max-age =3600"], secs(0)),
-            (&["max-age= 3600"], secs(0)),
-            (&["max-age=\"36 00\""], secs(0)),
-            // The first counts.
-            (&["max-age=1800, max-age=1"], secs(1800)),
-            (&["max-age=1", "max-age=1800"], secs(1)),
-            (&["max-age=x, max-age=1800"], secs(0)),
-            // Not hidden in, and not hidden by, quoted strings.
-            (&["extension=\"max-age=3600\", max-age=1"], secs(1)),
-            (&["max-age=1, extension=\"max-age=3600\""], secs(1)),
-            (&["extension=\"max-age=3600\""], None),
-            (&["extension=\"open, max-age=1"], secs(1)),
-            (&["x-max-age=3600"], None),
-            (&[], None),
-        ];
-        for (lines, expected) in cases {
-            assert_eq!(response(lines).max_age, *expected, "{lines:?}");
-        }
-    }
-
-    /// RFC 9111 sections 5.2.2.2 to 5.2.2.10, RFC 5861, RFC 8246.
-    #[test]
-    fn every_response_directive_is_read() {
-        let control = response(&[
-            "No-StOrE, no-cache, private, public, must-revalidate, proxy-revalidate",
-            "must-understand, immutable, s-maxage=7, stale-while-revalidate=8, stale-if-error=9",
-        ]);
-        let expected = ResponseControl {
-            s_maxage: secs(7),
-            max_age: None,
-            stale_while_revalidate: secs(8),
-            stale_if_error: secs(9),
-            no_store: true,
-            no_cache: true,
-            private: true,
-            public: true,
-            must_revalidate: true,
-            proxy_revalidate: true,
-            must_understand: true,
-            immutable: true,
-            targeted: false,
-            withheld: Vec::new(),
-        };
-        assert_eq!(control, expected);
-        assert!(control.forbids_stale() && control.shares_authorized());
-    }
-
-    #[test]
-    fn a_restriction_holds_with_an_odd_argument_and_a_permission_does_not() {
-        let control = response(&["no-store=1, must-revalidate=\"x\", public=1, immutable=yes"]);
-        assert!(control.no_store && control.must_revalidate);
-        assert!(!control.public && !control.immutable);
-        assert!(response(&["no-store =x"]).no_store);
-        let control = response(&["stale-while-revalidate=x, stale-if-error=1.5"]);
-        assert_eq!((control.stale_while_revalidate, control.stale_if_error), (secs(0), secs(0)));
-    }
-
-    /// RFC 9111 sections 5.2.2.4 and 5.2.2.7.
-    #[test]
-    fn a_field_list_withholds_fields_and_nothing_else() {
-        let cases: &[(&str, bool, &[&str])] = &[
-            ("no-cache=\"a\"", false, &["a"]),
-            ("no-cache=\"a, b\"", false, &["a", "b"]),
-            ("private=\"Set-Cookie\"", false, &["Set-Cookie"]),
-            ("no-cache=a", false, &["a"]),
-            ("no-cache=\"\"", true, &[]),
-            ("no-cache=", true, &[]),
-            ("private=\"(,)\"", true, &[]),
-            ("no-cache=\"a\", no-cache", true, &["a"]),
-            ("no-cache", true, &[]),
-        ];
-        for (line, whole, names) in cases {
-            let control = response(&[line]);
-            assert_eq!(control.no_cache || control.private, *whole, "{line}");
-            let expected: Vec<Box<[u8]>> = names.iter().map(|n| n.as_bytes().into()).collect();
-            assert_eq!(control.withheld, expected, "{line}");
-        }
-        assert!(response(&["private=\"Set-Cookie\""]).withholds(b"set-cookie"));
-    }
-
-    /// RFC 9111 section 5.2.1.
-    #[test]
-    fn every_request_directive_is_read() {
-        let control = request(&[(
-            "cache-control",
-            "max-age=1, MIN-FRESH=2, max-stale=\"3\", stale-if-error=4, no-cache, no-store, \
-             only-if-cached",
-        )]);
-        let expected = RequestControl {
-            max_age: secs(1),
-            min_fresh: secs(2),
-            max_stale: secs(3),
-            stale_if_error: secs(4),
-            no_cache: true,
-            no_store: true,
-            only_if_cached: true,
-        };
-        assert_eq!(control, expected);
-    }
-
-    #[test]
-    fn a_malformed_request_number_demands_the_most() {
-        let control = request(&[("Cache-Control", "max-age=x, min-fresh=-1, max-stale=1.5")]);
-        assert_eq!(control.max_age, secs(0));
-        assert_eq!(control.min_fresh, Some(Duration::MAX));
-        assert_eq!(control.max_stale, secs(0));
-        assert_eq!(request(&[("Cache-Control", "max-stale")]).max_stale, Some(Duration::MAX));
-    }
-
-    /// RFC 9111 section 5.4.
-    #[test]
-    fn pragma_counts_only_without_cache_control() {
-        assert!(request(&[("Pragma", "No-Cache")]).no_cache);
-        assert!(request(&[("Pragma", "x, no-cache")]).no_cache);
-        assert!(!request(&[("Pragma", "unrecognised")]).no_cache);
-        assert!(!request(&[("Pragma", "no-cache"), ("Cache-Control", "max-age=9")]).no_cache);
-        let mut fields = Fields::new();
-        fields.push("Pragma", "no-cache");
-        assert!(!ResponseControl::parse(&fields).no_cache);
-    }
-}
+mod tests;

@@ -29,7 +29,7 @@ pub enum InflateFault {
     Corrupt,
     /// It would become larger than the bound.
     TooLarge,
-    /// Something follows the first member: to ignore it would cut the body short.
+    /// Something follows that is no further member: to ignore it would cut the body short.
     TrailingData,
 }
 
@@ -60,12 +60,55 @@ pub fn gzip(body: &[u8], level: Level) -> Option<Vec<u8>> {
     })
 }
 
-/// The plain body of a gzip body, at most `bytes_max` long. Never allocates more than that, nor
-/// much more than the data can become.
+/// The plain body of a gzip body, that of all its members (RFC 1952 section 2.2), at most
+/// `bytes_max` long. Never allocates more than that, nor much more than the data can become.
 ///
 /// # Errors
 /// [`InflateFault`]; the data is refused as a whole.
 pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
+    match member(data, bytes_max) {
+        Err(InflateFault::TrailingData) => members(data, bytes_max),
+        one => one,
+    }
+}
+
+/// As [`gunzip`], of several members.
+///
+/// libdeflate does not say where a member ends. It is the first place at which another may begin
+/// and before which there is a whole one: most often the first that looks like a beginning. The
+/// compressed bytes look like one every 16 MiB; a body that does so again and again is refused.
+fn members(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
+    let (mut out, mut rest, mut misses) = (Vec::new(), data, 0);
+    while !rest.is_empty() {
+        let room = bytes_max - out.len();
+        let begins = memchr::memmem::find_iter(rest, &MAGIC).filter(|at| *at > 0);
+        let mut found = None;
+        for end in begins.chain([rest.len()]) {
+            let Some((head, tail)) = rest.split_at_checked(end) else { break };
+            match member(head, room) {
+                Ok(plain) => {
+                    found = Some((plain, tail));
+                    break;
+                }
+                Err(InflateFault::TooLarge) if tail.is_empty() => {
+                    return Err(InflateFault::TooLarge);
+                }
+                Err(_) => misses += 1,
+            }
+            if misses > MISSES_MAX {
+                break;
+            }
+        }
+        let (plain, tail) = found.ok_or(InflateFault::TrailingData)?;
+        out.extend_from_slice(&plain);
+        rest = tail;
+    }
+    debug_assert!(out.len() <= bytes_max);
+    Ok(out)
+}
+
+/// The plain body of one member, which `data` is and nothing else.
+fn member(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
     let (crc, stated) = trailer(data).ok_or(InflateFault::Corrupt)?;
     // The stated size is the sender's word and only that: a size that deflate can't reach
     // (1 : 1032 at best) is a lie, one above the bound would be refused anyway.
@@ -89,11 +132,15 @@ pub fn gunzip(data: &[u8], bytes_max: usize) -> Result<Vec<u8>, InflateFault> {
     Ok(out)
 }
 
-/// How large a gzip body says that it becomes, which bounds the work of [`gunzip`], true or not.
+/// How large a gzip body says that it becomes, which bounds the work of [`gunzip`], true or not. Of
+/// several members only the last one's size is easily found: then it is what they could become.
 #[must_use]
 pub fn stated_bytes(data: &[u8]) -> u64 {
-    let stated = trailer(data).map_or(0, |(_, bytes)| u64::from(bytes));
-    stated.min((data.len() as u64).saturating_mul(RATIO_MAX as u64))
+    let reach = (data.len() as u64).saturating_mul(RATIO_MAX as u64);
+    if memchr::memmem::find_iter(data, &MAGIC).any(|at| at > 0) {
+        return reach;
+    }
+    trailer(data).map_or(0, |(_, bytes)| u64::from(bytes)).min(reach)
 }
 
 /// Whether something follows the first member of `data`, which decodes and ends as the last does.
@@ -118,6 +165,11 @@ fn trailer(data: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*size)))
 }
 
+/// How a member begins: the two bytes that name the format, and the one method there is (RFC 1952
+/// section 2.3.1).
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// Places that look like the beginning of a member and are none, in one body.
+const MISSES_MAX: usize = 16;
 /// No deflate stream expands further: 258 bytes from two bits.
 const RATIO_MAX: usize = 1_032;
 
@@ -166,13 +218,60 @@ mod tests {
         assert_eq!(stated_bytes(b""), 0);
     }
 
+    /// RFC 1952 section 2.2: members simply follow one another.
     #[test]
-    fn a_second_member_is_not_lost_silently() {
+    fn all_members_are_inflated() {
+        let short = gzip(&text(), Level::default()).unwrap();
+        let long = gzip(&b"b".repeat(10_000), Level::default()).unwrap();
+        let empty = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0][..], &[0; 8]].concat();
+        let parts = [(&short, text()), (&long, b"b".repeat(10_000)), (&empty, Vec::new())];
+        for (a, plain_a) in &parts {
+            for (b, plain_b) in &parts {
+                for (c, plain_c) in &parts {
+                    let plain = [&plain_a[..], plain_b, plain_c].concat();
+                    let data = [&a[..], b, c].concat();
+                    assert_eq!(gunzip(&data, plain.len()).as_ref(), Ok(&plain));
+                    assert_eq!(gunzip(&data, 1 << 20), Ok(plain.clone()));
+                    assert!(stated_bytes(&data) >= plain.len() as u64);
+                    if !plain.is_empty() {
+                        assert!(gunzip(&data, plain.len() - 1).is_err());
+                    }
+                    for cut in [1, 8, c.len() - 1] {
+                        assert!(gunzip(&data[..data.len() - cut], 1 << 20).is_err(), "{cut}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_that_holds_the_bytes_of_a_beginning_is_not_cut_there() {
         let one = gzip(&text(), Level::default()).unwrap();
-        let other = gzip(&b"b".repeat(10_000), Level::default()).unwrap();
-        for second in [&one, &other] {
-            let both = [one.as_slice(), second].concat();
-            assert_eq!(gunzip(&both, 1 << 20), Err(InflateFault::TrailingData));
+        // Stored as they are: header, one final stored block, its length and complement.
+        let stored = |body: &[u8]| {
+            let length = u16::try_from(body.len()).unwrap();
+            let mut data = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1];
+            data.extend_from_slice(&length.to_le_bytes());
+            data.extend_from_slice(&(!length).to_le_bytes());
+            data.extend_from_slice(body);
+            data.extend_from_slice(&libdeflater::crc32(body).to_le_bytes());
+            data.extend_from_slice(&u32::from(length).to_le_bytes());
+            data
+        };
+        for (times, fault) in [(1, None), (16, None), (20, Some(InflateFault::TrailingData))] {
+            let body = [MAGIC.as_slice(), b"--------------------"].concat().repeat(times);
+            let alone = gunzip(&stored(&body), 1 << 20);
+            assert_eq!(alone.as_ref(), Ok(&body), "one member is never searched");
+            let both = gunzip(&[stored(&body), one.clone()].concat(), 1 << 20);
+            assert_eq!(both, fault.map_or(Ok([body, text()].concat()), Err), "{times}");
+        }
+    }
+
+    #[test]
+    fn what_follows_and_is_no_member_is_not_lost_silently() {
+        let one = gzip(&text(), Level::default()).unwrap();
+        for more in [&b"\0"[..], b"trailing", &[0x1f, 0x8b, 8], &one[..20]] {
+            assert!(gunzip(&[&one[..], more].concat(), 1 << 20).is_err(), "{more:?}");
         }
         // One member that merely holds its own last bytes is not taken for two.
         let end = &one[one.len() - 8..];

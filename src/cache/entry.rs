@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use once_cell::race::OnceBox;
 
+use crate::cache::control::forbids_transforming;
 use crate::cache::facts::Facts;
 use crate::cache::key::Key;
 use crate::cache::ledger::Ledger;
@@ -30,8 +31,8 @@ pub use crate::cache::packed::Marks;
 use crate::cache::packed::Packed;
 use crate::cache::part::Part;
 use crate::cache::vary::VarySpec;
-use crate::http::Fields;
 use crate::http::media::MediaType;
+use crate::http::{Fields, accept};
 
 /// One stored response, whole or in part, or the index of a resource's variants.
 pub struct Entry {
@@ -300,10 +301,8 @@ impl Marks {
     #[must_use]
     pub fn of(fields: &Fields) -> Self {
         let coding = fields.combined("Content-Encoding");
-        let gzip = coding.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(b"gzip"));
-        let fixed = fields.combined("Cache-Control").is_some_and(|value| {
-            crate::http::list::members(&value).any(|it| it.eq_ignore_ascii_case(b"no-transform"))
-        });
+        let gzip = coding.as_deref().is_some_and(accept::is_gzip);
+        let fixed = forbids_transforming(fields);
         let kind = fields.get("Content-Type").and_then(MediaType::parse);
         let shrinks = kind.is_some_and(|it| it.is_compressible());
         let compressible = coding.is_none() && shrinks && !fixed;

@@ -105,6 +105,12 @@ impl LifetimeSource {
             Self::None => "none",
         }
     }
+
+    /// Whether the origin stated the lifetime (RFC 9111 section 4.2: an explicit expiration time).
+    #[must_use]
+    pub const fn is_explicit(self) -> bool {
+        matches!(self, Self::Targeted | Self::SMaxage | Self::MaxAge | Self::Expires)
+    }
 }
 
 impl Facts {

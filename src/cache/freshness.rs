@@ -28,11 +28,15 @@ impl Facts {
         let now = exchange.responded;
         let fields = &head.fields;
         let date = date(fields, now);
-        let (lifetime, lifetime_source) = lifetime(head, control, date, now, settings);
+        let initial_age = initial_age(fields, date, exchange);
+        let (lifetime, lifetime_source) = match forced(head.status, initial_age, settings) {
+            Some(forced) => (forced, LifetimeSource::Forced),
+            None => lifetime(head, control, date, now, settings),
+        };
         Self {
             response_time: now,
             date,
-            initial_age: initial_age(fields, date, exchange),
+            initial_age,
             lifetime,
             stale_while_revalidate: control.stale_while_revalidate,
             stale_if_error: control.stale_if_error,
@@ -75,6 +79,13 @@ pub fn age_value(fields: &Fields) -> Duration {
     Duration::from_secs(u64::from(seconds.unwrap_or(0)))
 }
 
+/// The operator's `force_ttl`, which counts from reception: how old the origin or a cache before it
+/// says that the response is makes it no shorter.
+fn forced(status: u16, initial_age: Duration, settings: &Settings) -> Option<Duration> {
+    let forced = settings.force_ttl.filter(|_| is_cacheable_success(status))?;
+    Some(forced.saturating_add(initial_age))
+}
+
 /// `freshness_lifetime` (RFC 9111 section 4.2.1) and where it comes from.
 fn lifetime(
     head: &ResponseHead,
@@ -83,10 +94,6 @@ fn lifetime(
     now: Wall,
     settings: &Settings,
 ) -> (Duration, LifetimeSource) {
-    let forced = settings.force_ttl.filter(|_| is_cacheable_success(head.status));
-    if let Some(forced) = forced {
-        return (forced, LifetimeSource::Forced);
-    }
     if let Some((lifetime, source)) = explicit(&head.fields, control, date, now) {
         return (lifetime, source);
     }
@@ -121,7 +128,9 @@ fn explicit(
 }
 
 /// A lifetime where the origin states none (section 4.2.2): the operator's, otherwise a share of
-/// the time since Last-Modified. Only for statuses that allow it, or with `public` (section 3).
+/// the time since Last-Modified. Only for statuses that allow it, or with `public` (section 3). Of
+/// errors only "not there" has one, and only the operator's: when a page that says so was last
+/// changed tells nothing of how long the thing will be missing.
 fn heuristic(
     head: &ResponseHead,
     control: &ResponseControl,
@@ -129,12 +138,15 @@ fn heuristic(
     now: Wall,
     settings: &Settings,
 ) -> Option<Duration> {
+    if head.status >= 400 {
+        let negative = matches!(head.status, 404 | 410) && !settings.negative_ttl.is_zero();
+        return negative.then_some(settings.negative_ttl);
+    }
     if !status::heuristically_cacheable(head.status) && !control.public {
         return None;
     }
-    let configured = if head.status >= 400 { settings.negative_ttl } else { settings.ttl };
-    if !configured.is_zero() {
-        return Some(configured);
+    if !settings.ttl.is_zero() {
+        return Some(settings.ttl);
     }
     let modified = instant(&head.fields, "Last-Modified", now)?;
     let share =

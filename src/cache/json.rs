@@ -75,9 +75,7 @@ impl NotCanonical {
 /// # Errors
 /// [`NotCanonical`] for JSON types only; any other body has a digest.
 pub fn digest_body(content_type: &[u8], body: &[u8]) -> Result<BodyDigest, NotCanonical> {
-    let mut hash = Sha256::new();
-    hash.update((content_type.len() as u64).to_be_bytes());
-    hash.update(content_type);
+    let mut hash = of_type(content_type);
     if is_json(content_type) {
         hash.update(b"j");
         hash.update(canonical(body)?);
@@ -86,6 +84,18 @@ pub fn digest_body(content_type: &[u8], body: &[u8]) -> Result<BodyDigest, NotCa
         hash.update(body);
     }
     Ok(hash.finalize().into())
+}
+
+/// The digest of a request that has a Content-Type perhaps, and no body: of every type there is one
+/// such body, although nothing at all is no JSON.
+#[must_use]
+pub fn digest_nothing(content_type: &[u8]) -> BodyDigest {
+    of_type(content_type).chain_update(b"n").finalize().into()
+}
+
+fn of_type(content_type: &[u8]) -> Sha256 {
+    let length = (content_type.len() as u64).to_be_bytes();
+    Sha256::new().chain_update(length).chain_update(content_type)
 }
 
 /// Whether a Content-Type names JSON: `application/json` or any type that ends in `+json`

@@ -119,6 +119,9 @@ pub fn as_whole(mut head: ResponseHead) -> ResponseHead {
     head
 }
 
+/// What says of the content of one message, and of no other run of bytes (RFC 9530 section 2).
+const OF_ONE_MESSAGE: [&str; 4] = ["Content-Length", "Content-Digest", "Content-MD5", "Digest"];
+
 /// Puts a newer 206 to a stored part with these fields (RFC 9111 section 3.4). `None` where the two
 /// must not be combined: another validator or a weak one, a gap, another length.
 #[must_use]
@@ -140,7 +143,8 @@ pub fn join(stored: &Fields, part: &Part, newer: &ResponseHead, now: Wall) -> Op
         !told && !old.is("Content-Length") && !old.is("Via")
     });
     fields.extend(&received);
-    fields.remove("Content-Length");
+    // Of either message's own bytes.
+    fields.retain(|field| !OF_ONE_MESSAGE.iter().any(|name| field.is(name)));
     fields.replace("Content-Range", joint.content_range());
     let head = ResponseHead { status: 206, version: newer.version, fields };
     let before = added.span.first.saturating_sub(part.span.first);

@@ -12,7 +12,7 @@ pub enum Reason {
     /// The route does not cache this method (RFC 9110 section 9.2.3).
     MethodNotCached,
     /// The request carries a precondition that only the origin can judge: If-Match,
-    /// If-Unmodified-Since (RFC 9110 section 13.1).
+    /// If-Unmodified-Since, or any on a POST (RFC 9110 section 13.1).
     Precondition,
     /// The request's content has no canonical form beyond doubt, so there is no key for it.
     BodyNotCanonical,

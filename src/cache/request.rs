@@ -3,6 +3,7 @@
 use crate::cache::control::RequestControl;
 use crate::cache::reason::Reason;
 use crate::cache::settings::Settings;
+use crate::http::conditional::{has_conditions, has_origin_conditions};
 use crate::http::{Fields, Method};
 
 /// The facts of a request.
@@ -16,8 +17,9 @@ pub struct RequestFacts {
     pub authorization: bool,
     /// It has Range.
     pub range: bool,
-    /// It has If-Match or If-Unmodified-Since, which only the origin can judge (RFC 9110
-    /// section 13.1.1: against the selected representation, not a cached one).
+    /// It has a condition that only the origin can judge: If-Match or If-Unmodified-Since (RFC 9110
+    /// section 13.1.1: against the selected representation, not a cached one), or any at all on a
+    /// POST, whose conditions are about the state before it acts (section 13.1.2: 412).
     pub precondition: bool,
 }
 
@@ -30,7 +32,10 @@ impl RequestFacts {
             control: RequestControl::parse(fields),
             authorization: fields.contains("Authorization"),
             range: fields.contains("Range"),
-            precondition: fields.contains("If-Match") || fields.contains("If-Unmodified-Since"),
+            precondition: match method {
+                Method::Post => has_conditions(fields),
+                _ => has_origin_conditions(fields),
+            },
         }
     }
 
@@ -72,6 +77,7 @@ impl RequestFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Methods;
     use crate::cache::sample::{Lines, fields};
 
     fn facts(method: Method, lines: Lines<'_>) -> RequestFacts {
@@ -92,6 +98,26 @@ mod tests {
         ];
         for (method, lines, expected) in cases {
             assert_eq!(facts(method, lines).lookup(&settings), expected, "{lines:?}");
+        }
+    }
+
+    /// RFC 9110 section 13.1: a stored answer to a POST has no state that they could be about.
+    #[test]
+    fn every_condition_of_a_post_is_the_origins_to_judge() {
+        let methods = Methods { post: true, query: true, ..Methods::default() };
+        let settings = Settings { methods, ..Settings::default() };
+        let plain = facts(Method::Post, &[("Range", "bytes=0-1")]);
+        assert_eq!(plain.lookup(&settings), Ok(()));
+        for name in
+            ["If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"]
+        {
+            let lines = [(name, "\"a\"")];
+            let post = facts(Method::Post, &lines);
+            assert_eq!(post.lookup(&settings), Err(Reason::Precondition), "{name}");
+            let origins = matches!(name, "If-Match" | "If-Unmodified-Since");
+            for method in [Method::Get, Method::Query] {
+                assert_eq!(facts(method, &lines).precondition, origins, "{name}");
+            }
         }
     }
 

@@ -57,16 +57,19 @@ fn judge(
     if facts.no_cache {
         return Err(Reason::NoCache); // Section 5.2.2.4.
     }
+    let fresh = facts.is_fresh(now);
+    // What is stale would be asked about whatever the request says: that is why it goes to the
+    // origin (RFC 9211 section 2.2 keeps `request` for what is fresh).
+    let because = |wish: Reason| if fresh { wish } else { Reason::Stale };
     if control.no_cache {
-        return Err(Reason::RequestNoCache); // Section 5.2.1.4.
+        return Err(because(Reason::RequestNoCache)); // Section 5.2.1.4.
     }
     let age = facts.age(now);
-    let fresh = facts.is_fresh(now);
     // Section 5.2.1.1. Zero asks for validation, whatever the clock's resolution; a reload of
     // what is immutable needs none (RFC 8246 section 2).
     let too_old = control.max_age.is_some_and(|limit| age > limit || limit.is_zero());
     if too_old && !(facts.immutable && fresh) {
-        return Err(Reason::RequestMaxAge);
+        return Err(because(Reason::RequestMaxAge));
     }
     // Section 5.2.1.3.
     let left = facts.lifetime.saturating_sub(age);

@@ -51,7 +51,8 @@ pub enum Outcome {
     Forwarded(Forward),
     /// From the store, after the origin confirmed it.
     Revalidated(Forward),
-    /// From the store, stale, since the origin answered with an error.
+    /// From the store, since the origin could not be had or answered with an error: stale, or with
+    /// [`Forward::Request`] fresh, where the request asked for more.
     StaleForError(Forward),
     /// Made here: neither the store nor the origin had a part in it.
     Local,
@@ -177,7 +178,7 @@ impl CacheStatus {
     #[must_use]
     pub const fn x_cache(&self) -> &'static str {
         match self.outcome {
-            Outcome::Hit => "HIT",
+            Outcome::Hit | Outcome::StaleForError(Forward::Request) => "HIT",
             Outcome::StaleHit | Outcome::StaleForError(_) => "STALE",
             Outcome::Revalidated(_) => "REVALIDATED",
             Outcome::Forwarded(Forward::Bypass | Forward::Method) | Outcome::Local => "BYPASS",

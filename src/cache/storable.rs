@@ -8,7 +8,7 @@ use crate::cache::reason::Reason;
 use crate::cache::request::RequestFacts;
 use crate::cache::settings::Settings;
 use crate::cache::vary::Vary;
-use crate::http::{Fields, Method, ResponseHead, hop, status, write_http_date};
+use crate::http::{Field, Fields, Method, ResponseHead, hop, status, write_http_date};
 
 /// Whether the response may be stored (RFC 9111 section 3). A caller must still see it complete
 /// (section 3.3); of a 206 it stores the part that [`Part::of`] finds.
@@ -54,6 +54,11 @@ pub(crate) fn judge(
     }
     if !control.allows_storing() && sets_cookie(&head.fields, control) {
         return Err(Reason::SetCookie); // Section 7.3.
+    }
+    let stated = facts.lifetime_source.is_explicit();
+    if request.method == Method::Post && !stated && facts.lifetime_source != LifetimeSource::Forced
+    {
+        return Err(Reason::NoFreshness); // RFC 9110 section 9.3.3: no heuristic for POST.
     }
     match Vary::of(&head.fields) {
         Vary::Any => return Err(Reason::VaryAny), // Section 4.1.
@@ -129,8 +134,9 @@ pub(crate) fn is_set_cookie(name: &[u8]) -> bool {
 }
 
 /// The fields that go into the store (RFC 9111 section 3.1): without the hop-by-hop ones, those
-/// that `no-cache="..."` and `private="..."` list, and Age, which the facts hold. Date is added
-/// where it is missing or invalid (RFC 9110 section 6.6.1). Content-Length is the caller's.
+/// that `no-cache="..."` and `private="..."` list, Age, which the facts hold, and those that each
+/// answer gets anew ([`WRITTEN_ANEW`]). Date is added where it is missing or invalid (RFC 9110
+/// section 6.6.1). Content-Length is the caller's.
 #[must_use]
 pub fn stored_fields(head: &ResponseHead, exchange: Exchange) -> Fields {
     let control = ResponseControl::parse(&head.fields);
@@ -151,9 +157,14 @@ pub fn own_fields(head: &ResponseHead) -> Fields {
     fields
 }
 
+/// Response fields that the daemon writes itself, for each answer: who asked for a stored one must
+/// not be told to those that get it later, and an origin's own word would be a second one.
+pub const WRITTEN_ANEW: [&str; 2] = ["X-Request-Id", "X-Offline"];
+
 /// What [`stored_fields`] does beside the hop-by-hop fields.
 pub(crate) fn strip_for_store(fields: &mut Fields, control: &ResponseControl, exchange: Exchange) {
-    fields.retain(|field| !field.is("Age") && !control.withholds(field.name));
+    let ours = |field: &Field<'_>| WRITTEN_ANEW.iter().any(|name| field.is(name));
+    fields.retain(|field| !field.is("Age") && !ours(&field) && !control.withholds(field.name));
     let now = exchange.responded;
     if freshness::instant(fields, "Date", now).is_none() {
         fields.replace("Date", write_http_date(now));

@@ -8,7 +8,7 @@ use crate::cache::request::RequestFacts;
 use crate::cache::settings::Settings;
 use crate::cache::storable::{is_set_cookie, judge, strip_for_store};
 use crate::cache::validate;
-use crate::http::{Fields, ResponseHead, hop, list, write_http_date};
+use crate::http::{Fields, ResponseHead, accept, hop, list, write_http_date};
 
 /// What became of a stored response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +121,10 @@ pub fn head_update(
         404 | 410 if stored_status < 400 => return HeadUpdate::Invalidate,
         _ => return HeadUpdate::Ignore,
     }
-    let coding = |fields: &Fields| fields.get("Content-Encoding").map(<[u8]>::to_ascii_lowercase);
+    let coding = |fields: &Fields| {
+        let coding = fields.get("Content-Encoding").map(<[u8]>::to_ascii_lowercase);
+        coding.map(|it| if accept::is_gzip(&it) { b"gzip".to_vec() } else { it })
+    };
     if coding(stored) != coding(&head.fields) {
         // Another encoding of it, whose length and tag are its own.
         return HeadUpdate::Ignore;
@@ -140,9 +143,16 @@ fn same_date(stored: &Fields, head: &ResponseHead, name: &str) -> bool {
 
 /// Fields that describe the stored content, which a head without content can't change (section
 /// 3.2: Content-Length must not be updated, the others may be left out, since what is stored was
-/// already decoded, measured and cut by them), and Age, which the facts hold.
-const NOT_UPDATED: [&str; 5] =
-    ["Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Age"];
+/// already decoded, measured, digested and cut by them), and Age, which the facts hold.
+const NOT_UPDATED: [&str; 7] = [
+    "Content-Length",
+    "Content-Encoding",
+    "Content-Type",
+    "Content-Range",
+    "Content-Digest",
+    "Content-MD5",
+    "Age",
+];
 
 #[cfg(test)]
 mod tests;

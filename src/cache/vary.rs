@@ -6,6 +6,11 @@
 //! commas dropped; Accept-Language also by case and order, which have no meaning there (RFC 9110
 //! section 12.5.4).
 //!
+//! What counts is the request as the origin saw it. Of the fields that the daemon keeps to itself
+//! (`http::untrusted`, those of the connection) or writes alike for every request to an upstream,
+//! no value can have chosen anything: they select nothing. Those that it writes for each request
+//! alone make a response that is for that request alone, as `*` does.
+//!
 //! Key layout, for each name in order: the name, then `LF` if the field is absent, else `:`, the
 //! value, `LF`. Neither a name nor a value can hold an LF, so that different fields never make the
 //! same key.
@@ -14,6 +19,8 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
+use crate::http::hop::is_hop_by_hop;
+use crate::http::untrusted::is_untrusted;
 use crate::http::{Fields, list};
 
 /// What Vary says.
@@ -39,7 +46,11 @@ impl Vary {
             if member == b"*" || !list::is_token(member) {
                 return Self::Any;
             }
-            names.push(member);
+            match Sent::of(member) {
+                Sent::AsKept => names.push(member),
+                Sent::Alike => {}
+                Sent::OfItsOwn => return Self::Any,
+            }
         }
         if names.is_empty() {
             return Self::None;
@@ -47,6 +58,32 @@ impl Vary {
         match VarySpec::from_names(&names) {
             Some(spec) => Self::On(spec),
             None => Self::TooWide,
+        }
+    }
+}
+
+/// What the origin gets of a request field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// What the client sent, or what can be told of the request ([`SCHEME`]).
+    AsKept,
+    /// The same for every request of the key, whatever the client sent.
+    Alike,
+    /// Something that is this request's alone, or is made of what its connection is.
+    OfItsOwn,
+}
+
+impl Sent {
+    fn of(name: &[u8]) -> Self {
+        let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+        if OF_EACH_REQUEST.iter().any(is) {
+            Self::OfItsOwn
+        } else if is(&SCHEME) {
+            Self::AsKept
+        } else if OF_THE_UPSTREAM.iter().any(is) || is_untrusted(name) || is_hop_by_hop(name) {
+            Self::Alike
+        } else {
+            Self::AsKept
         }
     }
 }
@@ -72,11 +109,13 @@ impl VarySpec {
         within.then(|| Self { names: lower.join(",").into_boxed_str() })
     }
 
-    /// Reads [`VarySpec::as_str`] back; `None` for any other text.
+    /// Reads [`VarySpec::as_str`] back; `None` for any other text, and for names by which nothing
+    /// is told apart any more.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let names: Vec<&[u8]> = text.as_bytes().split(|byte| *byte == b',').collect();
-        Self::from_names(&names).filter(|spec| spec.as_str() == text)
+        let kept = names.iter().all(|name| Sent::of(name) == Sent::AsKept);
+        Self::from_names(&names).filter(|spec| kept && spec.as_str() == text)
     }
 
     /// The names joined by commas: the form that is stored.
@@ -221,6 +260,13 @@ fn weight_of(text: &[u8]) -> Option<u16> {
     }
 }
 
+/// The scheme that the client used, which the daemon writes from the connection: the caller of
+/// [`secondary_key`] must give that as its value, not what the client may have sent.
+pub const SCHEME: &str = "x-forwarded-proto";
+/// Written for each request: the client's address, its way here, its id.
+const OF_EACH_REQUEST: [&str; 3] = ["x-forwarded-for", "via", "x-request-id"];
+/// Written for the upstream, or for the content, which is in the key.
+const OF_THE_UPSTREAM: [&str; 3] = ["host", "content-length", "expect"];
 /// More selecting fields than any real origin names; bounds the key's length.
 const NAMES_MAX: usize = 16;
 
@@ -267,6 +313,32 @@ mod tests {
         }
         let wide: Vec<String> = (0..=NAMES_MAX).map(|n| format!("x{n}")).collect();
         assert_eq!(Vary::of(&fields(&[("Vary", &wide.join(","))])), Vary::TooWide);
+    }
+
+    /// A client's own field must not choose where the origin never saw it.
+    #[test]
+    fn what_the_daemon_writes_or_drops_is_not_keyed_by_what_the_client_sent() {
+        let of = |value: &str| Vary::of(&fields(&[("Vary", value)]));
+        for name in ["X-Forwarded-For", "Via", "x-request-id", "Accept, VIA"] {
+            assert_eq!(of(name), Vary::Any, "{name}");
+        }
+        let alike = ["Host", "Expect", "Content-Length", "Connection", "TE", "Upgrade"];
+        let dropped = crate::http::untrusted::UNTRUSTED.iter().copied();
+        for name in dropped.chain(alike) {
+            if OF_EACH_REQUEST.contains(&&*name.to_ascii_lowercase()) {
+                continue;
+            }
+            let lower = name.to_ascii_lowercase();
+            if lower == SCHEME {
+                assert_eq!(of(name), Vary::On(spec(&[SCHEME])));
+                continue;
+            }
+            assert_eq!(of(name), Vary::None, "{name}");
+            assert_eq!(of(&format!("{name}, foo")), Vary::On(spec(&["foo"])), "{name}");
+            // Nor are rows by such a list of any use.
+            assert_eq!(VarySpec::parse(&lower), None, "{name}");
+        }
+        assert_eq!(VarySpec::parse("foo,x-forwarded-for"), None);
     }
 
     #[test]

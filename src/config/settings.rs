@@ -116,7 +116,8 @@ group! {
         api_key_file: PathBuf = path(""), "File to read this `api_key` from.";
         ttl: Option<Duration> = seconds(0, 0).optional(), "Instead of `cache.ttl`.";
         force_ttl: Option<Duration> = seconds(0, 0).optional(),
-            "Lifetime whatever the origin says; no-store and private still hold.";
+            "Lifetime of successes from reception on, whatever lifetime the origin states; \
+             no-store, private and no-cache still hold.";
         methods: Option<Methods> = list(&[]).optional(), "Instead of `cache.methods`.";
         strip_prefix: bool = flag(false), "Leave the prefix out of the path sent upstream.";
         ignore_query: bool = flag(false), "Leave the query string out of the cache key.";
@@ -158,10 +159,12 @@ group! {
         negative_ttl: Duration = seconds(0, 0),
             "Lifetime of 404 and 410 without explicit freshness; 0 stores none.";
         methods: Methods = list(&["GET", "HEAD"]),
-            "Methods that are cached; add POST or QUERY to cache by body.";
+            "Methods that are cached; add POST or QUERY to cache by body, POST with explicit \
+             freshness only.";
         last_modified_percent: u8 = whole(10, 0, 100).unit("%"),
             "With ttl 0: lifetime as a share of the time since Last-Modified; 0 stores none.";
-        sort_query: bool = flag(false), "Sort the query in the cache key.";
+        sort_query: bool = flag(false),
+            "Sort the query by name in the cache key; of one name the order stays.";
         compression_level: u32 = whole(6, 1, 12), "gzip level, 1 fastest.";
         compression_min_size: u64 = bytes(1_024, 0), "Least size that is compressed.";
         queue_depth: usize = whole(4_096, 1, 1_048_576).memory("the queued responses"),

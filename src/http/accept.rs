@@ -107,7 +107,9 @@ pub fn codings(request: &Fields) -> Codings {
     Codings::from_lines(request.all("Accept-Encoding"))
 }
 
-fn is_gzip(coding: &[u8]) -> bool {
+/// Whether a content coding is gzip, under its old name too (RFC 9110 section 8.4.1.3).
+#[must_use]
+pub fn is_gzip(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 

@@ -113,23 +113,25 @@ pub fn normalise_query(raw: &[u8]) -> Result<Cow<'_, [u8]>, TargetFault> {
     Ok(Cow::Borrowed(raw))
 }
 
-/// The query with its `&`-separated pieces sorted by name, then by value; nothing is lost, also
-/// not repeated and empty pieces. Borrowed if it is in order already.
+/// The query with its `&`-separated pieces sorted by name; nothing is lost, also not repeated and
+/// empty pieces. Pieces of one name stay in their order, which has a meaning: of `a=1&a=2` many
+/// take the last. Borrowed if it is in order already.
 ///
-/// Names and values compare byte by byte, escapes as they stand.
+/// Names compare byte by byte, escapes as they stand.
 #[must_use]
 pub fn sorted_query(query: &[u8]) -> Cow<'_, [u8]> {
     let pieces = || query.split(|byte| *byte == b'&');
-    if pieces().is_sorted_by(|one, next| compare_pieces(one, next).is_le()) {
+    if pieces().is_sorted_by(|one, next| compare_names(one, next).is_le()) {
         return Cow::Borrowed(query);
     }
     let mut sorted: Vec<&[u8]> = pieces().collect();
-    sorted.sort_by(|one, other| compare_pieces(one, other));
+    // Stable.
+    sorted.sort_by(|one, other| compare_names(one, other));
     Cow::Owned(sorted.join(&b'&'))
 }
 
-fn compare_pieces(one: &[u8], other: &[u8]) -> Ordering {
-    name_and_value(one).cmp(&name_and_value(other))
+fn compare_names(one: &[u8], other: &[u8]) -> Ordering {
+    name_and_value(one).0.cmp(name_and_value(other).0)
 }
 
 /// Which classes of bytes occur.

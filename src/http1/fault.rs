@@ -110,6 +110,8 @@ pub enum RequestFault {
     BadCoding,
     /// Well-formed codings before `chunked` (RFC 9112 section 6.1): 501.
     UnsupportedCoding,
+    /// A field that has no place in HTTP/2 (RFC 9113 section 8.2.2).
+    ConnectionField,
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1): 417.
     UnknownExpectation,
     /// The two parsers disagree about the head. A bug of ours, met by refusing.
@@ -162,6 +164,7 @@ impl RequestFault {
             Self::CodingInHttp10 => "coding_in_http10",
             Self::BadCoding => "bad_coding",
             Self::UnsupportedCoding => "unsupported_coding",
+            Self::ConnectionField => "connection_field",
             Self::UnknownExpectation => "unknown_expectation",
             Self::Disagreement => "parser_disagreement",
         }

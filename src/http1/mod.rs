@@ -7,6 +7,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `request`, `target`, `authority` | a request head: parse, classify, judge |
+//! | `from_http2` | a request head that came over HTTP/2, judged alike |
 //! | `response` | a response head |
 //! | `known` | which of the fields that the proxy cares about are there, in one pass |
 //! | `framing` | Content-Length, Transfer-Encoding, Connection (RFC 9112 sections 6 and 9) |
@@ -32,6 +33,7 @@ pub mod body;
 pub mod chunked;
 pub mod fault;
 mod framing;
+pub mod from_http2;
 pub mod known;
 mod quick;
 pub mod request;
@@ -47,6 +49,7 @@ mod reference;
 pub use body::{BodyFault, BodyReader, Step};
 pub use chunked::{ChunkFault, ChunkedDecoder, Decoded};
 pub use fault::{FieldFault, RequestFault, ResponseFault};
+pub use from_http2::{Pseudo, judge_http2};
 pub use known::{Known, Mask, Name};
 pub use request::{BodyLength, Request, Slots, parse_request, worth_parsing};
 pub use response::{Response, ResponseBody, parse_response};

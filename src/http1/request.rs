@@ -22,7 +22,7 @@ pub struct Request<'h, 'b> {
     pub method: Method,
     /// The target in one of its four forms.
     pub target: Target<'b>,
-    /// `Http10` or `Http11`.
+    /// `Http10` or `Http11`; `Http2` of one that came over HTTP/2.
     pub version: Version,
     /// The authority that the client asked for: of the target where it names one, else of Host.
     /// A valid `host [":" port]`; empty only in HTTP/1.0 without Host.
@@ -39,7 +39,7 @@ pub struct Request<'h, 'b> {
     /// Whether the client waits for `100 Continue` before it sends its body. False where no body
     /// follows and in HTTP/1.0 (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
-    /// Bytes of the buffer that the head took, empty lines before it included.
+    /// Bytes of the buffer that the head took, empty lines before it included. 0 over HTTP/2.
     pub head_len: usize,
 }
 
@@ -50,14 +50,14 @@ pub enum BodyLength {
     None,
     /// Content-Length bytes, perhaps 0.
     Length(u64),
-    /// Chunks.
+    /// Chunks, or frames of HTTP/2 without a stated length.
     Chunked,
 }
 
 /// Scratch for one parse. Making it costs nothing: the slots start uninitialised.
 pub struct Slots<'b> {
-    lines: Lines<'b>,
-    first: Firsts,
+    pub(super) lines: Lines<'b>,
+    pub(super) first: Firsts,
 }
 
 impl Slots<'_> {
@@ -270,7 +270,7 @@ fn judge_host<'b>(
     }
 }
 
-fn is_same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
+pub(super) fn is_same_authority(one: &[u8], other: &[u8], scheme: Scheme) -> bool {
     match (Authority::parse(one), Authority::parse(other)) {
         (Some(one), Some(other)) => one.is_same(&other, scheme),
         _ => false,
@@ -309,7 +309,7 @@ fn judge_body(
 }
 
 /// Whether `100-continue` is expected; nothing else may be (RFC 9110 section 10.1.1).
-fn judge_expectation(
+pub(super) fn judge_expectation(
     known: &Known<'_>,
     lines: &[Line<'_>],
     version: Version,

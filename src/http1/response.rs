@@ -1,11 +1,15 @@
 //! A response head (RFC 9112 sections 4 and 6), as an origin sends it.
 //!
 //! Origins are sloppy, but a proxy that repairs what they send vouches for its guess before every
-//! later reader. So the same strictness as for requests, except that the reason phrase, which means
-//! nothing, may be missing. Owned, since a response that must be read is on the slow path anyway.
+//! later reader. So the same strictness as for requests, with two exceptions: the reason phrase,
+//! which means nothing, may be missing; and white space between a name and its colon is removed,
+//! since RFC 9112 section 5.1 leaves a proxy no choice. Owned, since a response that must be read
+//! is on the slow path anyway.
+
+use memchr::memchr;
 
 use crate::http::{Method, ResponseHead, Version};
-use crate::http1::fault::ResponseFault;
+use crate::http1::fault::{FieldFault, ResponseFault};
 use crate::http1::framing::{Coding, is_persistent, parse_coding, parse_content_length};
 use crate::http1::known::{Known, Name};
 use crate::http1::quick::{self, Lines};
@@ -57,6 +61,48 @@ pub fn parse_response(
 ) -> Result<Option<Response>, ResponseFault> {
     let limits = &limits.clamped();
     let view = buf.get(..limits.head_bytes_max).unwrap_or(buf);
+    match parse_strictly(view, limits, request_method) {
+        Err(ResponseFault::Field(FieldFault::SpaceBeforeColon)) => {
+            let (mended, head_len) = without_space_before_colons(view);
+            let parsed = parse_strictly(&mended, limits, request_method)?;
+            Ok(parsed.map(|it| Response { head_len, ..it }))
+        }
+        other => other,
+    }
+}
+
+/// The head that `view` starts with, without white space before the colons of its fields; and how
+/// long it was with it.
+#[cold]
+fn without_space_before_colons(view: &[u8]) -> (Vec<u8>, usize) {
+    let (mut mended, mut taken) = (Vec::with_capacity(view.len()), 0);
+    for line in view.split_inclusive(|byte| *byte == b'\n') {
+        taken += line.len();
+        let name_end = match memchr(b':', line) {
+            Some(colon) => colon,
+            // The end of a name may still come.
+            None if line.last() != Some(&b'\n') => line.len(),
+            None => 0,
+        };
+        let (name, rest) = line.split_at_checked(name_end).unwrap_or((line, b""));
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let kept = name.iter().rposition(|byte| !is_blank(byte)).map_or(0, |last| last + 1);
+        // The status line has colons of its own.
+        let name = if mended.is_empty() { Some(name) } else { name.get(..kept) };
+        mended.extend_from_slice(name.unwrap_or_default());
+        mended.extend_from_slice(rest);
+        if line == b"\r\n" {
+            break;
+        }
+    }
+    (mended, taken)
+}
+
+fn parse_strictly(
+    view: &[u8],
+    limits: &Limits,
+    request_method: &Method,
+) -> Result<Option<Response>, ResponseFault> {
     let unfinished = || {
         let full = view.len() >= limits.head_bytes_max;
         if full { Err(ResponseFault::HeadTooLarge) } else { Ok(None) }

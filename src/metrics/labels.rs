@@ -113,7 +113,7 @@ pub const UPSTREAM_FAILURES: [&str; 18] = [
 
 /// Words for why an HTTP/1 request's head or body was refused: the label `reason`. Those of `http1`
 /// first, then time-outs; the last stands for words that are not listed.
-pub const HEAD_REFUSALS: [&str; 46] = [
+pub const HEAD_REFUSALS: [&str; 47] = [
     "too_many_empty_lines",
     "bare_lf",
     "bare_cr",
@@ -148,6 +148,7 @@ pub const HEAD_REFUSALS: [&str; 46] = [
     "coding_in_http10",
     "bad_coding",
     "unsupported_coding",
+    "connection_field",
     "unknown_expectation",
     "parser_disagreement",
     "bad_chunk_size",
@@ -164,8 +165,8 @@ pub const HEAD_REFUSALS: [&str; 46] = [
 
 /// Statuses with which the daemon refuses a request itself: the label `status`. All others count
 /// as `other`. The tests of `proxy::error` hold that these are the ones there are.
-pub const REFUSAL_STATUSES: [u16; 16] =
-    [400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 501, 503, 504, 505];
+pub const REFUSAL_STATUSES: [u16; 17] =
+    [400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 421, 429, 431, 501, 503, 504, 505];
 
 /// The label value for what is on no list.
 pub const OTHER: &str = "other";

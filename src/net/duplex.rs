@@ -14,7 +14,7 @@
 //! that no operation allocates a future and nothing that is under way is ever dropped before the
 //! connection is. Cost: two buffers of at most [`READ_BYTES`] and [`OUTBOUND_BYTES_MAX`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -41,7 +41,10 @@ pub struct Outlet {
 type Loop = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Shared {
-    stream: Stream,
+    /// Whoever else looks after the connection has it too.
+    stream: Rc<dyn AsRef<Stream>>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
     inbound: RefCell<Inbound>,
     outbound: RefCell<Outbound>,
 }
@@ -106,14 +109,22 @@ pub fn drive<T>(
     }
 }
 
-/// Splits a connection.
+/// Splits a connection, of which `seen` has been read already.
 #[must_use]
-pub fn duplex(stream: Stream) -> (Duplex, Outlet) {
-    let (inbound, outbound) = (RefCell::default(), RefCell::default());
-    let shared = Rc::new(Shared { stream, inbound, outbound });
+pub fn duplex(stream: Rc<dyn AsRef<Stream>>, seen: Vec<u8>) -> (Duplex, Outlet) {
+    let (received, sent) = (Cell::new(seen.len() as u64), Cell::new(0));
+    let inbound = RefCell::new(Inbound { bytes: seen, taken: 0, end: None });
+    let outbound = RefCell::default();
+    let shared = Rc::new(Shared { stream, received, sent, inbound, outbound });
     let reading = Box::pin(read_all(Rc::clone(&shared)));
     let writing = Box::pin(write_all(Rc::clone(&shared)));
     (Duplex { shared: Rc::clone(&shared), reading }, Outlet { shared, writing })
+}
+
+impl Shared {
+    fn stream(&self) -> &Stream {
+        (*self.stream).as_ref()
+    }
 }
 
 /// Reads whenever all that was read before has been taken.
@@ -122,13 +133,13 @@ async fn read_all(shared: Rc<Shared>) {
         let Inbound { mut bytes, .. } = shared.inbound.take();
         bytes.clear();
         bytes.reserve(READ_BYTES);
-        let (read, bytes) = shared.stream.read(bytes).await;
+        let (read, bytes) = shared.stream().read(bytes).await;
         {
             let mut inbound = shared.inbound.borrow_mut();
             (inbound.bytes, inbound.taken) = (bytes, 0);
             match read {
                 Ok(0) => inbound.end = Some(End::Clean),
-                Ok(_) => {}
+                Ok(count) => shared.received.set(shared.received.get() + count as u64),
                 Err(error) => inbound.end = Some(End::Failed(error.kind())),
             }
         }
@@ -153,9 +164,13 @@ async fn write_all(shared: Rc<Shared>) {
         };
         let is_last = bytes.is_empty();
         let written = if is_last {
-            shared.stream.shutdown_write().await
+            shared.stream().shutdown_write().await
         } else {
-            let (written, mut bytes) = shared.stream.write_all(bytes).await;
+            let count = bytes.len() as u64;
+            let (written, mut bytes) = shared.stream().write_all(bytes).await;
+            if written.is_ok() {
+                shared.sent.set(shared.sent.get() + count);
+            }
             bytes.clear();
             spare = bytes;
             written
@@ -176,7 +191,7 @@ impl Duplex {
     /// The connection's address, counters and state.
     #[must_use]
     pub fn stream(&self) -> &Stream {
-        &self.shared.stream
+        self.shared.stream()
     }
 }
 
@@ -207,10 +222,22 @@ impl Outlet {
         is_idle || outbound.failure.is_some()
     }
 
+    /// Bytes that were read, inside TLS where there is TLS; those seen before included.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.shared.received.get()
+    }
+
+    /// Bytes that were written, inside TLS where there is TLS.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.sent.get()
+    }
+
     /// The connection's address, counters and state.
     #[must_use]
     pub fn stream(&self) -> &Stream {
-        &self.shared.stream
+        self.shared.stream()
     }
 }
 
@@ -329,7 +356,7 @@ mod tests {
     fn what_does_not_fit_at_once_is_sent_to_its_end() {
         on_both(|| async {
             let (near, far) = pair();
-            let (mut duplex, mut outlet) = duplex(Stream::from(near));
+            let (mut duplex, mut outlet) = duplex(Rc::new(Stream::from(near)), Vec::new());
             let bytes = vec![b'x'; OUTBOUND_BYTES_MAX * 20 + 1];
             let total = bytes.len();
             let reading = monoio::spawn(async move {
@@ -359,7 +386,7 @@ mod tests {
     fn a_peer_that_is_gone_ends_the_sending() {
         on_both(|| async {
             let (near, far) = pair();
-            let (mut duplex, mut outlet) = duplex(Stream::from(near));
+            let (mut duplex, mut outlet) = duplex(Rc::new(Stream::from(near)), Vec::new());
             far.shutdown_both();
             drop(far);
             let mut sending = pin!(async {

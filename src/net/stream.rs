@@ -171,6 +171,12 @@ impl Stream {
     }
 }
 
+impl AsRef<Self> for Stream {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl From<Tcp> for Stream {
     fn from(tcp: Tcp) -> Self {
         Self::Tcp(tcp)

@@ -23,6 +23,7 @@ use crate::proxy::inquiry::Inquiry;
 use crate::proxy::keeping::Keeping;
 use crate::proxy::origin::{Patience, Purpose};
 use crate::proxy::pass::{self, Copied, ask, clean, gather};
+use crate::proxy::purge;
 use crate::proxy::race::{First, race};
 use crate::proxy::record;
 use crate::proxy::rescue;
@@ -68,19 +69,29 @@ impl Alone<'_> {
             let renewing = effects::renew(core, inquiry, &ground, self.stored.as_ref(), &asked);
             Box::pin(renewing).await;
         }
+        if effects::changes(inquiry, &asked) {
+            let (base, length) = (self.stored.as_deref(), asked.connection.length());
+            let keeping = Keeping::of(inquiry, base, &asked.head, length, asked.times);
+            let settling = effects::settle(core, &inquiry.task, upstream, &ground, &asked);
+            Box::pin(settling).await;
+            // Its own key is among those that go.
+            let status = status.unstored(keeping.err().unwrap_or(Reason::Purged));
+            return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
+        }
         if let Purpose::Pass = question.purpose {
             return pass::send(core, &inquiry.task, upstream, asked, status, client).await;
         }
         self.filled(core, &ground, asked, status, client).await;
     }
 
-    /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it; the whole
-    /// of what may be large is not fetched for a part of it.
+    /// The conditions of a HEAD are the origin's to judge, and nothing is filled by it. Nor is the
+    /// whole of what may be large fetched for a part of it, or for a client that may have it
+    /// already.
     fn purpose(&self) -> Purpose<'static> {
         let gzip = self.inquiry.codings.gzip.is_acceptable();
         match self.inquiry.task.head.method {
             Method::Head => Purpose::Pass,
-            _ if self.inquiry.facts.range => Purpose::Part { gzip },
+            _ if self.inquiry.is_partial() => Purpose::Part { gzip },
             _ => Purpose::Fill { stored: None, gzip },
         }
     }
@@ -88,6 +99,14 @@ impl Alone<'_> {
     /// Whether what is stored could stand in for an answer.
     fn has_substitute(&self) -> bool {
         self.stored.as_ref().is_some_and(|it| answers(self.inquiry, it, wall()))
+    }
+
+    /// Removes what is stored where the answer says that it holds no longer.
+    async fn supersede(&self, core: &Rc<Core>, status: u16, why: Reason) {
+        let stored = self.stored.as_ref().filter(|_| effects::supersedes(status, why));
+        let Some(stored) = stored else { return };
+        // Boxed, as a purge that all cores confirm is large.
+        Box::pin(purge::forget(core, self.inquiry.upstream(core), stored.key())).await;
     }
 
     async fn rescue(&self, core: &Rc<Core>, fault: Fault, client: &impl Downstream) {
@@ -130,7 +149,10 @@ impl Alone<'_> {
         let keeping = Keeping::of(inquiry, base, head, length, asked.times);
         let small = length.is_some_and(|it| it <= GATHER_BYTES_MAX);
         // What must be cut, decoded or judged by conditions must be whole first.
-        let shaped = head.status != 206 && (inquiry.is_partial() || inquiry.must_decode(head));
+        // What the origin has done already (206, 304) is for this client as it is.
+        let shaped = !matches!(head.status, 206 | 304)
+            && (inquiry.is_partial() || inquiry.must_decode(head));
+        let head_status = head.status;
         let copying = match keeping {
             // Boxed: to gather, to shape and to copy are large, to pass on is not.
             Ok(keeping) if small => {
@@ -149,6 +171,7 @@ impl Alone<'_> {
                 Box::pin(self.copied(core, ground, asked, kept, status, client)).await;
             }
             Err(why) => {
+                self.supersede(core, head_status, why).await;
                 let (task, upstream) = (&inquiry.task, inquiry.upstream(core));
                 pass::send(core, task, upstream, asked, status.unstored(why), client).await;
             }
@@ -217,7 +240,10 @@ impl Alone<'_> {
         });
         let (entry, status) = match stored {
             Ok((entry, kept)) => (Some(entry), kept.told(status)),
-            Err(why) => (None, status.unstored(why)),
+            Err(why) => {
+                self.supersede(core, head.status, why).await;
+                (None, status.unstored(why))
+            }
         };
         // A part goes on as the origin sent it: it is the answer to this request.
         if let Some(entry) = entry.filter(|_| head.status != 206) {

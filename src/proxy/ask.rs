@@ -287,6 +287,7 @@ pub async fn answer(
         match connection.head(&expected).await? {
             Head::Final(mut head) => {
                 drop_key(&mut head.fields);
+                core.shared.upstream(question.upstream).note_version(head.version);
                 return Ok(head);
             }
             Head::Interim(mut interim) => {

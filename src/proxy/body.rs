@@ -14,7 +14,7 @@ use crate::proxy::bodies::{Full, Gathered};
 use crate::proxy::core::Core;
 use crate::proxy::downstream::{BodyEnd, Downstream};
 use crate::proxy::error::Refusal;
-use crate::proxy::request::Task;
+use crate::proxy::request::{Destination, Task};
 
 /// What there is of a body.
 pub enum RequestBody {
@@ -26,7 +26,8 @@ pub enum RequestBody {
     Streamed,
 }
 
-/// Reads a body that is part of the key or must be JSON; leaves any other to be streamed.
+/// Reads a body that is part of the key, must be JSON, or has no stated length where the upstream
+/// needs one; leaves any other to be streamed.
 pub async fn take(
     core: &Core,
     task: &Task,
@@ -42,7 +43,7 @@ pub async fn take(
         return Ok(RequestBody::None);
     }
     let json = must_be_json(core, task);
-    if !json && !in_key {
+    if !json && !in_key && !needs_length(core, task) {
         return Ok(RequestBody::Streamed);
     }
     if json && let Err(refusal) = declared_as_json(task) {
@@ -69,6 +70,13 @@ pub async fn take(
             Err(BodyEnd::Refused(Refusal::Overloaded))
         }
     }
+}
+
+/// RFC 9112 section 6.1: chunks only for those who are known to read them.
+fn needs_length(core: &Core, task: &Task) -> bool {
+    let Destination::Upstream(index) = task.destination else { return false };
+    let upstream = core.plan().upstream(index);
+    task.framing.body == BodyLength::Chunked && core.shared.upstream(upstream).wants_length()
 }
 
 fn must_be_json(core: &Core, task: &Task) -> bool {

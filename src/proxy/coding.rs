@@ -7,9 +7,14 @@
 //! time; what is stored as gzip waits for room, since its client can't read it: one such wait a
 //! connection at most.
 //!
+//! What forbids to change the content (`no-transform`, RFC 9110 section 7.7) forbids this: the
+//! client gets what is stored, or, where it can't read that, what the origin has for it
+//! (`cut::answers`).
+//!
 //! No validator names two byte sequences (RFC 9110 section 8.8.3.3): the other coding has a weak
-//! tag, and both say that they vary on Accept-Encoding. A request for a part gets a part of what is
-//! stored, where it can read that: a date in If-Range names the bytes of one coding only.
+//! tag and no digest (RFC 9530), and both say that they vary on Accept-Encoding. A request for a
+//! part gets a part of what is stored, where it can read that: a date in If-Range names the bytes
+//! of one coding only.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -18,6 +23,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::cache::control::forbids_transforming;
 use crate::cache::{Encoded, Entry, OtherCoding, encode};
 use crate::http::conditional::{Precondition, Validators, evaluate};
 use crate::http::{Fields, ResponseHead, Version};
@@ -31,9 +37,10 @@ use crate::proxy::plan::Plan;
 pub async fn coded(core: &Core, inquiry: &Inquiry, entry: &Arc<Entry>) -> (Fields, Bytes) {
     let marks = entry.marks();
     let wants_other = if marks.gzip {
-        !inquiry.codings.gzip.is_acceptable()
+        !inquiry.codings.gzip.is_acceptable() && !is_fixed(inquiry, entry)
     } else {
-        marks.compressible && inquiry.codings.prefers_gzip() && !inquiry.facts.range
+        let free = !inquiry.facts.control.no_transform;
+        marks.compressible && inquiry.codings.prefers_gzip() && !inquiry.facts.range && free
     };
     if !wants_other {
         return (entry.fields().clone(), entry.body().clone());
@@ -42,7 +49,7 @@ pub async fn coded(core: &Core, inquiry: &Inquiry, entry: &Arc<Entry>) -> (Field
         if !marks.gzip && is_not_modified(inquiry, entry) {
             // There will be no body: only the tag of the form that there would be.
             let mut fields = entry.fields().clone();
-            weaken(&mut fields);
+            describe_other(&mut fields);
             return (fields, entry.body().clone());
         }
         let recipe = Recipe::of(core.plan());
@@ -58,6 +65,12 @@ pub async fn coded(core: &Core, inquiry: &Inquiry, entry: &Arc<Entry>) -> (Field
             (entry.fields().clone(), entry.body().clone())
         }
     }
+}
+
+/// Whether this response must go to this client in the coding in which it is stored.
+#[must_use]
+pub fn is_fixed(inquiry: &Inquiry, entry: &Entry) -> bool {
+    inquiry.facts.control.no_transform || forbids_transforming(entry.fields())
 }
 
 fn is_not_modified(inquiry: &Inquiry, entry: &Entry) -> bool {
@@ -96,7 +109,8 @@ impl Recipe {
         let bytes = entry.body().len() as u64;
         if entry.marks().gzip {
             // To inflate is cheaper by far, but what comes out counts.
-            return encode::stated_bytes(entry.body()).max(bytes) <= ON_CORE_BYTES_MAX;
+            return bytes <= ON_CORE_BYTES_MAX
+                && encode::stated_bytes(entry.body()) <= ON_CORE_BYTES_MAX;
         }
         bytes <= ON_CORE_BYTES_MAX >> self.halvings
     }
@@ -114,13 +128,19 @@ impl Recipe {
         fields.remove("Content-Length");
         fields.push("Content-Length", body.len().to_string());
         fields.remove("Accept-Ranges");
-        weaken(&mut fields);
+        describe_other(&mut fields);
         Some(Encoded { fields, body })
     }
 }
 
-/// A strong validator names one byte sequence; the same in another coding is only equivalent.
-fn weaken(fields: &mut Fields) {
+/// Makes fields of a response those of its other coding. A strong validator names one byte
+/// sequence; the same in another coding is only equivalent. Digests are of one coding: that of the
+/// content, of the representation (RFC 9530 section 3.1), and their older names.
+fn describe_other(fields: &mut Fields) {
+    let digests = ["Content-Digest", "Repr-Digest", "Content-MD5", "Digest"];
+    if fields.iter().any(|field| digests.iter().any(|name| field.is(name))) {
+        fields.retain(|field| !digests.iter().any(|name| field.is(name)));
+    }
     let strong = fields.single("ETag").filter(|it| it.starts_with(b"\"")).map(<[u8]>::to_vec);
     if let Some(tag) = strong {
         fields.remove("ETag");

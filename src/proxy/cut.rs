@@ -7,7 +7,8 @@ use crate::base::Wall;
 use crate::cache::{Entry, Kind, Part};
 use crate::http::conditional::{Precondition, Validators, evaluate, wanted_ranges};
 use crate::http::range::{ContentRange, Multipart, Resolved, Span, resolve};
-use crate::http::{Method, RequestHead, ResponseHead, status};
+use crate::http::{Fields, Method, RequestHead, ResponseHead, status};
+use crate::proxy::coding::is_fixed;
 use crate::proxy::deliver::Whole;
 use crate::proxy::inquiry::Inquiry;
 
@@ -31,12 +32,13 @@ impl Held {
     }
 }
 
-/// Whether an entry can answer the request at all: a part only if it has every byte that is asked
-/// for, in a coding that the client takes (RFC 9111 section 3.3).
+/// Whether an entry can answer the request at all: in a coding that the client takes, or that may
+/// be changed into one; a part only if it has every byte that is asked for (RFC 9111 section 3.3),
+/// and as it is.
 #[must_use]
 pub fn answers(inquiry: &Inquiry, entry: &Entry, now: Wall) -> bool {
-    let Held::Part(part) = Held::of(entry) else { return true };
     let readable = !entry.marks().gzip || inquiry.codings.gzip.is_acceptable();
+    let Held::Part(part) = Held::of(entry) else { return readable || !is_fixed(inquiry, entry) };
     let request = &inquiry.task.head;
     let received = entry.facts().response_time;
     let validators = Validators::of_fields(entry.status(), entry.fields(), received);
@@ -60,7 +62,7 @@ pub fn cut(
     match evaluate(&request.method, &request.fields, &validators, now) {
         Precondition::NotModified => {
             head.status = 304;
-            head.fields.retain(|field| !NOT_IN_304.iter().any(|name| field.is(name)));
+            drop_fields(&mut head.fields, NOT_IN_304);
             return Whole { head, body: Bytes::new(), length: None };
         }
         Precondition::Failed | Precondition::Proceed => {}
@@ -92,6 +94,9 @@ fn partial(
     complete: Option<u64>,
     resolved: &Resolved,
 ) -> Whole {
+    if *resolved != Resolved::Whole {
+        drop_fields(&mut head.fields, OF_THE_CONTENT);
+    }
     let body = match resolved {
         Resolved::Whole => body,
         Resolved::One(span) => {
@@ -121,13 +126,16 @@ fn partial(
             head.status = 416;
             let range = ContentRange::Unsatisfied { complete: complete.unwrap_or_default() };
             head.fields.replace("Content-Range", range.to_string());
-            head.fields.remove("Content-Type");
-            head.fields.remove("Content-Encoding");
+            drop_fields(&mut head.fields, &["Content-Type", "Content-Encoding", "Repr-Digest"]);
             Bytes::new()
         }
     };
     let length = Some(body.len() as u64);
     Whole { head, body, length }
+}
+
+fn drop_fields(fields: &mut Fields, names: &[&str]) {
+    fields.retain(|field| !names.iter().any(|name| field.is(name)));
 }
 
 fn slice(body: &Bytes, span: Option<Span>) -> Bytes {
@@ -147,6 +155,7 @@ fn boundary(body: &[u8]) -> String {
 
 /// Describes a body, which a 304 has not (RFC 9110 section 15.4.5).
 const NOT_IN_304: &[&str] = &[
+    "Content-Digest",
     "Content-Encoding",
     "Content-Language",
     "Content-Length",
@@ -155,3 +164,8 @@ const NOT_IN_304: &[&str] = &[
     "Content-Type",
     "Transfer-Encoding",
 ];
+
+/// Digests of the very bytes of a message's content, which those of a range of it are not (RFC 9530
+/// section 2, RFC 1864). `Digest` is of the whole representation as `Repr-Digest` is (RFC 3230
+/// section 4.2), but was widely sent for the content; nothing is missed without it.
+const OF_THE_CONTENT: &[&str] = &["Content-Digest", "Content-MD5", "Digest"];

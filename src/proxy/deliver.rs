@@ -3,11 +3,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::entry::varying_on_coding;
 use crate::cache::{CacheStatus, Entry, Marks, Outcome, Reason};
+use crate::http::range::{ContentRange, Span};
 use crate::http::{Fields, Method, ResponseHead, Version};
 use crate::net::wall;
 use crate::proxy::answer;
@@ -15,6 +17,7 @@ use crate::proxy::coding::coded;
 use crate::proxy::core::Core;
 use crate::proxy::cut::{Held, cut};
 use crate::proxy::downstream::{Downstream, Gone, Length, Reply};
+use crate::proxy::early::Early;
 use crate::proxy::error::Fault;
 use crate::proxy::flight::Incoming;
 use crate::proxy::growing::{Piece, Reader};
@@ -97,34 +100,69 @@ pub async fn whole(
     record::answered(core, task, status, told.into(), sent);
 }
 
-/// Sends an answer while it arrives, with the fields that are this client's alone.
+/// An answer that is still arriving, for one who reads it.
+pub struct Arriving<'i> {
+    /// The answer.
+    pub incoming: &'i Incoming,
+    /// The place in its body.
+    pub reader: Reader,
+    /// Fields for this client alone.
+    pub own: Fields,
+    /// How old it is, where that is not for the origin alone to say.
+    pub age: Option<Duration>,
+    /// What is said of it.
+    pub status: CacheStatus,
+}
+
+/// Sends an answer while it arrives: all of it, or what the request may have early that wants
+/// no more.
 pub async fn incoming(
     core: &Core,
     inquiry: &Inquiry,
-    incoming: &Incoming,
-    reader: Reader,
-    own: &Fields,
-    status: CacheStatus,
+    arriving: Arriving<'_>,
+    early: Early,
     client: &impl Downstream,
 ) {
+    let Arriving { incoming, reader, own, age, status } = arriving;
     let task = &inquiry.task;
-    let mut fields = incoming.head.fields.clone();
+    let mut head = incoming.head.clone();
     if is_negotiated(core.plan(), incoming)
-        && let Some(varying) = varying_on_coding(&fields)
+        && let Some(varying) = varying_on_coding(&head.fields)
     {
-        fields = varying;
+        head.fields = varying;
     }
-    fields.extend(own);
-    note(&mut fields, &status);
+    head.fields.extend(&own);
+    if let Some(age) = age.filter(|it| it.as_secs() > 0) {
+        head.fields.remove("Age");
+        head.fields.extend_with(|out| answer::push_age(age, out));
+    }
+    note(&mut head.fields, &status);
+    let told = result_of(&status);
+    let (length, span) = match early {
+        Early::NotModified => {
+            let (request, now) = (&task.head, wall());
+            let answer = cut(request, head, Bytes::new(), Held::Whole, incoming.received, now);
+            drop(reader);
+            return whole(core, task, answer, told, client).await;
+        }
+        Early::Run { span, complete } => {
+            head.status = 206;
+            let range = ContentRange::Part { span, complete: Some(complete) };
+            head.fields.replace("Content-Range", range.to_string());
+            (Length::Known(span.len()), Some(span))
+        }
+        Early::All | Early::Nothing => {
+            (incoming.length.map_or(Length::Unknown, Length::Known), None)
+        }
+    };
+    let (code, mut fields) = (head.status, head.fields);
     answer::push_own(core.plan(), &mut fields, &task.id, &task.standings);
-    let length = incoming.length.map_or(Length::Unknown, Length::Known);
-    let reply = Reply { status: incoming.head.status, fields, length };
-    let sent = match client.start(reply).await {
+    let sent = match client.start(Reply { status: code, fields, length }).await {
         // Boxed: most answers are whole.
-        Ok(()) => Box::pin(pump(reader, client)).await,
+        Ok(()) => Box::pin(pump(reader, span, client)).await,
         Err(Gone) => Sent::left(0),
     };
-    record::answered(core, task, incoming.head.status, result_of(&status), sent);
+    record::answered(core, task, code, told, sent);
 }
 
 /// Takes all of an answer that is not stored, and sends what of it the client wants.
@@ -134,12 +172,10 @@ pub async fn incoming(
 pub async fn incoming_cut(
     core: &Core,
     inquiry: &Inquiry,
-    incoming: &Incoming,
-    mut reader: Reader,
-    own: &Fields,
-    status: CacheStatus,
+    arriving: Arriving<'_>,
     client: &impl Downstream,
 ) -> Result<(), Fault> {
+    let Arriving { incoming, mut reader, own, age: _, status } = arriving;
     let mut body = Vec::new();
     loop {
         match race(reader.next(), client.gone()).await {
@@ -154,7 +190,7 @@ pub async fn incoming_cut(
     }
     drop(reader);
     let mut head = incoming.head.clone();
-    head.fields.extend(own);
+    head.fields.extend(&own);
     let now = wall();
     let mut answer = cut(&inquiry.task.head, head, body.into(), Held::Whole, now, now);
     note(&mut answer.head.fields, &status);
@@ -169,8 +205,9 @@ fn is_negotiated(plan: &Plan, incoming: &Incoming) -> bool {
     incoming.reason.is_none() && (marks.gzip || marks.compressible && fits)
 }
 
-async fn pump(mut reader: Reader, client: &impl Downstream) -> Sent {
-    let mut bytes = 0;
+/// Sends a body as it comes, or one run of it.
+async fn pump(mut reader: Reader, span: Option<Span>, client: &impl Downstream) -> Sent {
+    let (mut bytes, mut at) = (0, 0);
     let mut gone = pin!(client.gone());
     loop {
         // A client that leaves while nothing arrives is noticed here, one that leaves while
@@ -180,24 +217,43 @@ async fn pump(mut reader: Reader, client: &impl Downstream) -> Sent {
             First::Right(()) => return Sent::left(bytes),
         };
         match piece {
-            Piece::Chunk(chunk) => {
+            Piece::Chunk(mut chunk) => {
+                if let Some(span) = span {
+                    let from = at;
+                    at += chunk.len() as u64;
+                    chunk = within(&chunk, from, span);
+                }
                 bytes += chunk.len() as u64;
-                if client.chunk(chunk).await.is_err() {
+                if !chunk.is_empty() && client.chunk(chunk).await.is_err() {
                     return Sent::left(bytes);
                 }
+                if span.is_some_and(|it| at > it.last) {
+                    return finish(bytes, client).await;
+                }
             }
-            Piece::End => {
-                return match client.finish().await {
-                    Ok(()) => Sent::whole(bytes),
-                    Err(Gone) => Sent::left(bytes),
-                };
-            }
+            Piece::End => return finish(bytes, client).await,
             Piece::Truncated => {
                 client.cut();
                 return Sent::cut(bytes);
             }
         }
     }
+}
+
+async fn finish(bytes: u64, client: &impl Downstream) -> Sent {
+    match client.finish().await {
+        Ok(()) => Sent::whole(bytes),
+        Err(Gone) => Sent::left(bytes),
+    }
+}
+
+/// What of a chunk, whose first byte is that at offset `from`, lies within a span.
+fn within(chunk: &Bytes, from: u64, span: Span) -> Bytes {
+    let bytes = chunk.len() as u64;
+    let first = span.first.saturating_sub(from).min(bytes);
+    let end = (span.last + 1).saturating_sub(from).min(bytes).max(first);
+    // Neither is larger than the chunk.
+    chunk.slice(first as usize..end as usize)
 }
 
 /// Adds Cache-Status, X-Cache and, for an offline answer, X-Offline.

@@ -9,18 +9,19 @@ use bytes::Bytes;
 
 use crate::cache::key::Class;
 use crate::cache::{
-    Entry, Facts, HeadUpdate, Keep, Key, Kind, RequestFacts, Target, fills_get, head_update,
-    invalidates, invalidation_targets, storable, update,
+    Entry, Facts, HeadUpdate, Keep, Key, Kind, Reason, RequestFacts, Settings, Target, fills_get,
+    head_update, invalidates, invalidation_targets, storable, update,
 };
 use crate::http::{Method, RequestHead, ResponseHead, accept};
 use crate::proxy::ask::Asked;
 use crate::proxy::core::Core;
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
+use crate::proxy::keeping::states_lifetime;
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
-use crate::proxy::request::{Task, Trail};
+use crate::proxy::request::Task;
 
 /// What a HEAD's answer says of the stored GET. `stored` is what was found for it, fresh or not.
 pub async fn renew(
@@ -76,13 +77,48 @@ pub struct Filling {
     pub facts: Facts,
 }
 
-/// Whether an answer means anything for what is stored.
+/// Whether an answer that went past the cache means anything for what is stored.
 #[must_use]
 pub fn has_any(upstream: &Upstream, task: &Task, asked: &Asked) -> bool {
-    let method = &task.head.method;
-    // A POST whose answers are cached only reads, says the configuration: one that goes straight
-    // through (`no-store`, no canonical body) must not undo what the others stored.
-    invalidates(method, asked.head.status) && !upstream.policy.methods.contains(method)
+    let head = &task.head;
+    invalidates(&head.method, asked.head.status)
+        && !reads(RequestFacts::parse(&head.method, &head.fields), asked, &upstream.policy)
+}
+
+/// The same of an answer that the cache looks at, because this method's are kept.
+#[must_use]
+pub fn changes(inquiry: &Inquiry, asked: &Asked) -> bool {
+    invalidates(&inquiry.task.head.method, asked.head.status)
+        && !reads(inquiry.facts.clone(), asked, &inquiry.policy)
+}
+
+/// Whether an unsafe method has only read something. RFC 9111 section 4.4 takes every success for a
+/// change. But who has POST cached says that some of them only read, and those must not undo each
+/// other's keeping. Which: the ones whose answer may be kept by its own words, says for how long,
+/// and names no other resource (201, Location, Content-Location). A request that for itself asks
+/// not to keep it (`no-store`, no canonical body) reads no less.
+fn reads(mut request: RequestFacts, asked: &Asked, policy: &Settings) -> bool {
+    let head = &asked.head;
+    let names_another = ["Location", "Content-Location"].iter().any(|it| head.fields.contains(it));
+    request.control.no_store = false;
+    // Nothing of a method that is not cached is storable.
+    let facts = storable(&request, head, asked.times, policy);
+    head.status != 201 && !names_another && facts.is_ok_and(|it| states_lifetime(&it))
+}
+
+/// Whether an answer that may not be stored, for this reason, says that what is stored for the same
+/// request holds no longer: another representation, another place, or none.
+///
+/// Not so an error, a refusal, or what answers one request only (304, 206, 401); and not what an
+/// Authorization brought, which is for one client while what is stored is for all.
+#[must_use]
+pub const fn supersedes(status: u16, why: Reason) -> bool {
+    let definite = match status {
+        206 | 304 => false,
+        404 | 410 => true,
+        _ => status >= 200 && status < 400,
+    };
+    definite && !matches!(why, Reason::Authorization | Reason::RequestNoStore)
 }
 
 /// Does what the answer to an unsafe method means for what is stored, in every core and tier,
@@ -94,7 +130,7 @@ pub async fn settle(
     before: &Ground,
     asked: &Asked,
 ) -> Option<Filling> {
-    debug_assert!(has_any(upstream, task, asked));
+    debug_assert!(invalidates(&task.head.method, asked.head.status));
     let head = &asked.head;
     let filling = get_of(core, task, upstream, asked);
     let filling = filling.filter(|(inquiry, _)| before.spares(core, &inquiry.primary));
@@ -145,17 +181,7 @@ fn get_of(
         body: None,
     };
     keyed.write(core.plan(), upstream, &mut key);
-    let get = Task {
-        head: RequestHead { method: Method::Get, ..task.head.clone() },
-        framing: task.framing,
-        peer: task.peer,
-        client: task.client,
-        id: task.id,
-        destination: task.destination,
-        standings: task.standings,
-        started: task.started,
-        trail: Trail::default(),
-    };
+    let get = task.with_head(RequestHead { method: Method::Get, ..task.head.clone() });
     let inquiry = Inquiry {
         codings: accept::codings(&get.head.fields),
         task: Box::new(get),
@@ -210,3 +236,30 @@ fn normal_query(query: Option<&str>) -> Option<Option<String>> {
 
 /// Up to this length a POST's answer is gathered to be stored.
 const FILLING_BYTES_MAX: u64 = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definite_answer_supersedes_what_is_stored() {
+        for (status, why, expected) in [
+            (200, Reason::NoStore, true),
+            (200, Reason::Private, true),
+            (200, Reason::ResponseTooLarge, true),
+            (200, Reason::Authorization, false),
+            (204, Reason::NoValidator, true),
+            (206, Reason::PartUnusable, false),
+            (301, Reason::NoFreshness, true),
+            (304, Reason::Status, false),
+            (401, Reason::Status, false),
+            (403, Reason::NoFreshness, false),
+            (404, Reason::NoFreshness, true),
+            (410, Reason::NoStore, true),
+            (429, Reason::Status, false),
+            (500, Reason::NoFreshness, false),
+        ] {
+            assert_eq!(supersedes(status, why), expected, "{status} {why:?}");
+        }
+    }
+}

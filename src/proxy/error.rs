@@ -15,6 +15,8 @@ pub enum Refusal {
     BadTarget(&'static str),
     /// X-API-Key more than once: which of them counts would be a guess, ours or the origin's.
     RepeatedKey,
+    /// An `https` target over a connection without TLS (RFC 9110 section 7.4).
+    Misdirected,
     /// The body is not what its headers say.
     BadBody(&'static str),
     /// Its trailer section is larger than the limit.
@@ -125,6 +127,10 @@ impl Refusal {
             Self::Malformed(fault) => malformed(fault),
             Self::BadTarget(detail) | Self::BadBody(detail) => {
                 Problem::new(400, "bad_request", detail)
+            }
+            Self::Misdirected => {
+                let detail = "an https target is answered over TLS only";
+                Problem::new(421, "misdirected_request", detail)
             }
             Self::RepeatedKey => {
                 Problem::new(400, "bad_request", "X-API-Key is there more than once")
@@ -337,7 +343,7 @@ mod tests {
     use crate::metrics::labels::REFUSAL_STATUSES;
 
     /// "Errors" in the README lists them for people.
-    const REFUSALS: [(Refusal, u16, &str); 25] = [
+    const REFUSALS: [(Refusal, u16, &str); 26] = [
         (Refusal::Malformed(RequestFault::BareLf), 400, "bad_request"),
         (Refusal::Malformed(RequestFault::TargetTooLong), 414, "target_too_long"),
         (Refusal::Malformed(RequestFault::UnknownExpectation), 417, "expectation_failed"),
@@ -346,6 +352,7 @@ mod tests {
         (Refusal::Malformed(RequestFault::UnsupportedVersion), 505, "version_not_supported"),
         (Refusal::BadTarget("x"), 400, "bad_request"),
         (Refusal::RepeatedKey, 400, "bad_request"),
+        (Refusal::Misdirected, 421, "misdirected_request"),
         (Refusal::BadBody("x"), 400, "bad_request"),
         (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
         (Refusal::BadJson(7), 400, "bad_request"),

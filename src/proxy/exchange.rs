@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::cache::key::Class;
+use crate::cache::key::{BodyDigest, Class};
 use crate::cache::{self, CacheStatus, Key, Reason, RequestFacts, json};
 use crate::http::list::decimal;
 use crate::http::{Fields, Method, RequestHead, ResponseHead, Version, accept};
@@ -153,7 +153,41 @@ async fn answer_options(core: &Rc<Core>, task: &Task, client: &impl Downstream) 
     deliver::whole(core, task, answer, CacheResult::None, client).await;
 }
 
-/// The primary key, with a digest of the body where there is one.
+/// The digest of a request's content: of what POST and QUERY ask, empty or not, and of what a GET
+/// brings although it should not. Its type is part of it.
+///
+/// # Errors
+/// [`Reason::BodyNotCanonical`]: two requests with this digest need not mean the same.
+fn content_digest(
+    class: Class,
+    fields: &Fields,
+    body: &RequestBody,
+) -> Result<Option<BodyDigest>, Reason> {
+    let body = match body {
+        RequestBody::Whole(body) => body,
+        RequestBody::None | RequestBody::Streamed => &Bytes::new(),
+    };
+    if body.is_empty() && class == Class::Read {
+        return Ok(None);
+    }
+    let read_by_more = NOT_IN_DIGEST.iter().any(|name| fields.contains(name));
+    if read_by_more || fields.all("Content-Type").nth(1).is_some() {
+        return Err(Reason::BodyNotCanonical);
+    }
+    let content_type = fields.get("Content-Type").unwrap_or_default();
+    if body.is_empty() {
+        return Ok(Some(json::digest_nothing(content_type)));
+    }
+    let digest = json::digest_body(content_type, body);
+    digest.map(Some).map_err(|_| Reason::BodyNotCanonical)
+}
+
+/// Request fields that change what a content means (RFC 9110 sections 8.4 to 8.7, 14.4): rare
+/// enough to go to the origin.
+const NOT_IN_DIGEST: [&str; 4] =
+    ["Content-Encoding", "Content-Language", "Content-Location", "Content-Range"];
+
+/// The primary key, with a digest of the content where there is one.
 fn key(
     core: &Core,
     upstream: &Upstream,
@@ -161,14 +195,7 @@ fn key(
     head: &RequestHead,
     body: &RequestBody,
 ) -> Result<Key, Reason> {
-    let digest = match body {
-        RequestBody::Whole(body) => {
-            let content_type = head.fields.get("Content-Type").unwrap_or_default();
-            let digest = json::digest_body(content_type, body);
-            Some(digest.map_err(|_| Reason::BodyNotCanonical)?)
-        }
-        RequestBody::None | RequestBody::Streamed => None,
-    };
+    let digest = content_digest(class, &head.fields, body)?;
     let keyed = Keyed {
         class,
         path: head.path.as_bytes(),
@@ -179,4 +206,61 @@ fn key(
     let mut text = Vec::new();
     keyed.write(core.plan(), upstream, &mut text);
     Ok(Key::new(&text, &core.shared.seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(
+        class: Class,
+        lines: &[(&str, &str)],
+        body: &'static str,
+    ) -> Result<Option<BodyDigest>, Reason> {
+        let mut fields = Fields::new();
+        lines.iter().for_each(|(name, value)| fields.push(name, value));
+        let body = match body {
+            "" => RequestBody::None,
+            body => RequestBody::Whole(Bytes::from_static(body.as_bytes())),
+        };
+        content_digest(class, &fields, &body)
+    }
+
+    /// RFC 9110 section 8: what says how a content is to be read is part of what is asked.
+    #[test]
+    fn contents_share_a_digest_only_where_they_mean_the_same() {
+        let json = ("Content-Type", "application/json");
+        let text = ("Content-Type", "text/plain");
+        for class in [Class::Post, Class::Query] {
+            let all = [
+                digest(class, &[], ""),
+                digest(class, &[json], ""),
+                digest(class, &[text], ""),
+                digest(class, &[text], "{}"),
+                digest(class, &[json], "{}"),
+                digest(class, &[], "{}"),
+            ];
+            for (at, one) in all.iter().enumerate() {
+                assert!(matches!(one, Ok(Some(_))), "{at}");
+                assert_eq!(all.iter().filter(|it| *it == one).count(), 1, "{at}");
+            }
+            for name in NOT_IN_DIGEST.into_iter().chain(["Content-Type"]) {
+                for body in ["", "{}"] {
+                    let found = digest(class, &[json, (name, "x")], body);
+                    assert_eq!(found, Err(Reason::BodyNotCanonical), "{name}");
+                }
+            }
+            assert_eq!(digest(class, &[json], "{"), Err(Reason::BodyNotCanonical));
+        }
+    }
+
+    #[test]
+    fn a_get_without_content_has_no_digest_whatever_it_says_of_it() {
+        let lines = [("Content-Type", "a/b"), ("Content-Encoding", "gzip")];
+        assert_eq!(digest(Class::Read, &lines, ""), Ok(None));
+        let empty = RequestBody::Whole(Bytes::new());
+        assert_eq!(content_digest(Class::Read, &Fields::new(), &empty), Ok(None));
+        assert!(matches!(digest(Class::Read, &[], "x"), Ok(Some(_))));
+        assert_eq!(digest(Class::Read, &lines, "x"), Err(Reason::BodyNotCanonical));
+    }
 }

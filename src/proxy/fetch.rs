@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cache::{Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
+use crate::base::Wall;
+use crate::cache::{Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
 use crate::http::conditional::Validators;
-use crate::http::{ResponseHead, hop};
+use crate::http::{Method, ResponseHead, hop};
 use crate::metrics::Counter;
+use crate::proxy::arrive::{Arrival, Kept};
 use crate::proxy::ask::{Asked, Question, ask};
 use crate::proxy::core::Core;
 use crate::proxy::cut::{self, Held};
+use crate::proxy::early::Early;
+use crate::proxy::effects;
 use crate::proxy::error::Fault;
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::flight::{How, Incoming};
@@ -22,11 +26,10 @@ use crate::proxy::growing::{self, Complete, Growing};
 use crate::proxy::hub::{Lead, SOLO_SPAN};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::judge::RANGE_FILL_BYTES_MAX;
-use crate::proxy::keeping::Keeping;
+use crate::proxy::keeping::{Keeping, is_event_stream};
 use crate::proxy::origin::{AtHand, Patience, Purpose};
 use crate::proxy::pass;
 use crate::proxy::purge;
-use crate::proxy::race::{First, race};
 use crate::proxy::rescue;
 
 /// A fetch.
@@ -77,6 +80,7 @@ impl Fetch {
         let flight = Arc::clone(lead.flight());
         loop {
             let purpose = purpose(&self.inquiry, self.base.as_ref());
+            let is_conditional = matches!(purpose, Purpose::Fill { stored: Some(_), .. });
             let question = Question {
                 task: &inquiry.task,
                 upstream: inquiry.upstream(&core),
@@ -87,6 +91,8 @@ impl Fetch {
             let asked = ask(&core, &question, async |hint| {
                 let mut hint = hint.clone();
                 hop::strip_hop_by_hop(&mut hint.fields);
+                // RFC 9110 section 8.6.
+                hint.fields.remove("Content-Length");
                 flight.hint(hint);
             });
             let asked = match asked.await {
@@ -104,7 +110,7 @@ impl Fetch {
             if asked.head.status != 304 {
                 return self.answered(lead, asked).await;
             }
-            let Some(base) = self.base.take() else {
+            let Some(base) = self.base.take_if(|_| is_conditional) else {
                 // Nobody asked for that: we sent no condition.
                 asked.leave.succeeded();
                 return self.failed(lead, Fault::Invalid("unexpected_304"));
@@ -157,7 +163,7 @@ impl Fetch {
         let (core, inquiry) = (&self.core, &self.inquiry);
         let policy = &inquiry.policy;
         let updated = update(&inquiry.facts, base.status(), base.fields(), &head, times, policy);
-        lead.flight().leave_own(updated.own.clone());
+        lead.flight().on_answer(head.status, updated.own.clone());
         if updated.keep == Keep::Replace {
             let version = head.version;
             let renewal = fill::renewed(core, inquiry, &self.ground, base, &updated, version);
@@ -191,13 +197,41 @@ impl Fetch {
             asked.leave.complete();
             return lead.fail(fault, Some(stale), crate::net::mono());
         }
-        lead.flight().leave_own(own_fields(head));
+        lead.flight().on_answer(head.status, own_fields(head));
+        if effects::changes(&self.inquiry, &asked) {
+            return self.changed(lead, asked).await;
+        }
         let (base, length) = (self.base.as_deref(), asked.connection.length());
         match Keeping::of(&self.inquiry, base, head, length, asked.times) {
             Ok(keeping) if keeping.is_part() => self.keep_part(lead, asked, keeping).await,
             Ok(keeping) => self.keep(lead, asked, keeping).await,
-            Err(reason) => self.hand_on(lead, asked, reason).await,
+            Err(reason) => {
+                self.supersede(asked.head.status, reason).await;
+                self.hand_on(lead, asked, reason).await;
+            }
         }
+    }
+
+    /// An unsafe method has changed something: what is stored for its target goes, and with it what
+    /// this answer would be stored under.
+    async fn changed(self, lead: Lead<Entry>, asked: Asked) {
+        let (core, inquiry) = (&self.core, &self.inquiry);
+        let length = asked.connection.length();
+        let base = self.base.as_deref();
+        let keeping = Keeping::of(inquiry, base, &asked.head, length, asked.times);
+        let upstream = inquiry.upstream(core);
+        // Boxed, as a purge that all cores confirm is large.
+        Box::pin(effects::settle(core, &inquiry.task, upstream, &self.ground, &asked)).await;
+        let reason = keeping.err().unwrap_or(Reason::Purged);
+        self.hand_on(lead, asked, reason).await;
+    }
+
+    /// Removes what is stored where the answer, which is not, says that it holds no longer.
+    async fn supersede(&self, status: u16, why: Reason) {
+        let base = self.base.as_ref().filter(|_| effects::supersedes(status, why));
+        let Some(base) = base else { return };
+        let upstream = self.inquiry.upstream(&self.core);
+        Box::pin(purge::forget(&self.core, upstream, base.key())).await;
     }
 
     /// A part although the whole was asked for: the client that wants a range has it all the same.
@@ -217,12 +251,13 @@ impl Fetch {
     /// A storable answer: whole when it came in one piece, else readable while it arrives.
     async fn keep(self, lead: Lead<Entry>, mut asked: Asked, keeping: Keeping) {
         let length = keeping.length(asked.connection.length());
-        if self.inquiry.facts.range && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
+        if self.inquiry.wants_range() && length.is_some_and(|it| it > RANGE_FILL_BYTES_MAX) {
             // Not all of that for a part: the client goes by itself, with its range.
             asked.leave.succeeded();
             return lead.private();
         }
         if length.is_some_and(|it| !self.core.takes(it)) {
+            self.supersede(asked.head.status, Reason::ResponseTooLarge).await;
             return self.hand_on(lead, asked, Reason::ResponseTooLarge).await;
         }
         let Some(room) = self.core.shared.ledger.arriving(length.unwrap_or(0)) else {
@@ -246,12 +281,15 @@ impl Fetch {
         let stored_bytes = before.len() + after.len();
         body.push(before);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
-        let worth = keeping.facts.is_worth_waiting_for();
         let head = keeping.head(&asked.head);
-        lead.flight().stream(Arc::new(self.incoming(head, length, &body, worth, None)));
-        match self.pump_kept(&lead, &mut asked, &body, (room, length)).await {
+        // What happens is for those who were there: no subscriber gets another's events.
+        let shared = !is_event_stream(&head);
+        let incoming = self.incoming(head, length, &body, asked.times.responded);
+        let facts = Some(keeping.facts);
+        lead.flight().stream(Arc::new(Incoming { shared, facts, ..incoming }));
+        match self.arrival(&body, length).keep(&lead, &mut asked, room).await {
             Ok(Kept::Whole) => {}
-            // Of unknown length: nothing goes around it.
+            // Of unknown length, so that nothing goes around it; or unread.
             Ok(Kept::Not) => return self.passed(lead, asked, &body),
             Err(fault) => {
                 body.finish(Complete::CutShort);
@@ -266,31 +304,6 @@ impl Fetch {
         }
         body.finish(Complete::Whole);
         self.fill(lead, asked, keeping, whole);
-    }
-
-    /// Moves a body that is to be stored into `body` until its end, while there is room for it.
-    async fn pump_kept(
-        &self,
-        lead: &Lead<Entry>,
-        asked: &mut Asked,
-        body: &Growing,
-        (mut room, length): (Arriving, Option<u64>),
-    ) -> Result<Kept, Fault> {
-        let upstream = self.inquiry.upstream(&self.core);
-        while let Some(chunk) = pass::next(upstream, asked).await? {
-            let fits = length.is_some() || room.grow(chunk.len() as u64);
-            body.push(chunk);
-            if !fits {
-                drop(room);
-                // Those who read it get it to its end; others ask for themselves.
-                lead.detach(crate::net::mono());
-                if body.let_go() {
-                    self.pump(asked, body).await?;
-                }
-                return Ok(Kept::Not);
-            }
-        }
-        Ok(Kept::Whole)
     }
 
     /// The end of a body that was passed on and not kept.
@@ -331,8 +344,9 @@ impl Fetch {
                     body.push(bytes);
                     body.finish(Complete::Whole);
                     let (head, length) = Self::as_received(&asked);
-                    let incoming = self.incoming(head, length, &body, true, Some(reason));
-                    lead.flight().stream(Arc::new(incoming));
+                    let incoming = self.incoming(head, length, &body, asked.times.responded);
+                    let reason = Some(reason);
+                    lead.flight().stream(Arc::new(Incoming { shared: true, reason, ..incoming }));
                     self.finish(asked);
                     lead.private();
                 }
@@ -347,11 +361,6 @@ impl Fetch {
         if lead.flight().is_deserted() {
             return asked.leave.complete();
         }
-        if self.inquiry.facts.range && asked.head.status == 200 && !short {
-            // As above: no need to send it all.
-            asked.leave.succeeded();
-            return lead.private();
-        }
         // What is here already may show that there will be no whole answer, while an error can be.
         let chunks = match asked.connection.at_hand() {
             Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => chunks,
@@ -360,8 +369,17 @@ impl Fetch {
         let body = Growing::new(growing::Keep::Passing);
         chunks.into_iter().for_each(|chunk| body.push(chunk));
         let (head, length) = Self::as_received(&asked);
-        lead.flight().stream(Arc::new(self.incoming(head, length, &body, false, Some(reason))));
-        match self.pump(&mut asked, &body).await {
+        let incoming = self.incoming(head, length, &body, asked.times.responded);
+        if let Early::Run { span, .. } =
+            Early::of(&self.inquiry.task.head, &incoming, crate::net::wall())
+            && span.first > RANGE_FILL_BYTES_MAX
+        {
+            // As above: no need to send all that goes before it.
+            asked.leave.succeeded();
+            return lead.private();
+        }
+        lead.flight().stream(Arc::new(Incoming { reason: Some(reason), ..incoming }));
+        match self.arrival(&body, length).pass_on(&mut asked).await {
             Ok(()) => self.passed(lead, asked, &body),
             Err(fault) => {
                 body.finish(Complete::CutShort);
@@ -374,20 +392,22 @@ impl Fetch {
         (asked.head.clone(), asked.connection.length())
     }
 
+    /// An answer for the leader's client; what else is known of it is for the caller to add.
     fn incoming(
         &self,
         head: ResponseHead,
         length: Option<u64>,
         body: &Arc<Growing>,
-        shared: bool,
-        reason: Option<Reason>,
+        received: Wall,
     ) -> Incoming {
         let own = own_fields(&head);
         let mut head = pass::clean(head);
         let gzip = is_gzip(&head);
         let is_own = |name: &[u8]| own.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         head.fields.retain(|field| !is_own(field.name));
-        Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
+        let body = Arc::clone(body);
+        let (shared, reason, facts) = (false, None, None);
+        Incoming { head, length, gzip, shared, reason, facts, received, body }
     }
 
     fn broken(&self, lead: Lead<Entry>, asked: Asked, fault: Fault) {
@@ -395,35 +415,20 @@ impl Fetch {
         self.failed(lead, fault);
     }
 
-    /// Moves the body into `body` until its end, or until nobody reads it any more.
-    async fn pump(&self, asked: &mut Asked, body: &Growing) -> Result<(), Fault> {
-        let upstream = self.inquiry.upstream(&self.core);
-        while body.room().await {
-            match race(pass::next(upstream, asked), body.deserted()).await {
-                First::Left(Ok(Some(chunk))) => body.push(chunk),
-                First::Left(Ok(None)) | First::Right(()) => return Ok(()),
-                First::Left(Err(fault)) => return Err(fault),
-            }
-        }
-        Ok(())
+    fn arrival<'a>(&'a self, body: &'a Growing, length: Option<u64>) -> Arrival<'a> {
+        Arrival { core: &self.core, upstream: self.inquiry.upstream(&self.core), body, length }
     }
 }
 
-/// What became of a body that was to be stored.
-enum Kept {
-    /// It is whole.
-    Whole,
-    /// There was no room for it: it has gone to those who read it.
-    Not,
-}
-
 /// What to ask the origin for when `base` is stored: whether it still holds, what it lacks, or the
-/// whole.
+/// whole. Of methods other than GET always the whole: If-None-Match has the origin fail them (RFC
+/// 9110 section 13.1.2), and they have no ranges (section 14.2).
 #[must_use]
 pub fn purpose<'b>(inquiry: &Inquiry, base: Option<&'b Arc<Entry>>) -> Purpose<'b> {
     let gzip = inquiry.codings.gzip.is_acceptable();
     let whole = Purpose::Fill { stored: None, gzip };
-    let Some(base) = base else { return whole };
+    let is_get = inquiry.task.head.method == Method::Get;
+    let Some(base) = base.filter(|_| is_get) else { return whole };
     let (fields, coded) = (base.fields(), base.marks().gzip);
     if cut::answers(inquiry, base, crate::net::wall()) {
         let stored = base.facts().has_validator.then_some(fields);

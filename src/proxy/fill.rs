@@ -221,7 +221,10 @@ fn make(
         fields.remove("Content-Range");
     }
     fields.remove("Content-Length");
-    fields.push("Content-Length", body.len().to_string());
+    // RFC 9110 section 8.6: a 204 has none.
+    if head.status != 204 {
+        fields.push("Content-Length", body.len().to_string());
+    }
     pass_through(&mut fields, head.version);
     let placed = place(core, inquiry, ground, &fields, &facts);
     let ledger = &core.shared.ledger;

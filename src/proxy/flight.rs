@@ -10,14 +10,15 @@
 //! is dropped (see [`crate::proxy::hub::Lead`]), so that nobody sleeps for ever.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::cache::Reason;
+use crate::base::Wall;
+use crate::cache::{Facts, Reason};
 use crate::http::{Fields, ResponseHead};
 use crate::proxy::error::Fault;
-use crate::proxy::growing::Growing;
+use crate::proxy::growing::{Growing, Reader};
 
 /// One fetch for one key. `E` is the cache entry.
 pub struct Flight<E> {
@@ -30,6 +31,8 @@ pub struct Flight<E> {
     deserted: AtomicBool,
     /// Fields of the answer for the client it was started for and nobody else.
     own: Mutex<Fields>,
+    /// The status that the origin answered with; zero before.
+    answered: AtomicU16,
 }
 
 /// How far a flight has come.
@@ -79,6 +82,10 @@ pub struct Incoming {
     pub shared: bool,
     /// Why it can't be stored; `None` when it is being stored.
     pub reason: Option<Reason>,
+    /// What the policy made of it, where it is being stored.
+    pub facts: Option<Facts>,
+    /// When the head came.
+    pub received: Wall,
     /// The body.
     pub body: Arc<Growing>,
 }
@@ -86,6 +93,9 @@ pub struct Incoming {
 struct State<E> {
     hints: Vec<Arc<ResponseHead>>,
     streaming: Option<Arc<Incoming>>,
+    /// The place in the body of the client it was started for, until that client takes it: so that
+    /// its answer can't be lost to it, whatever becomes of the body meanwhile.
+    first: Option<Reader>,
     landed: Option<Outcome<E>>,
     watchers: Vec<Waker>,
 }
@@ -98,6 +108,7 @@ impl<E> Flight<E> {
             state: Mutex::new(State {
                 hints: Vec::new(),
                 streaming: None,
+                first: None,
                 landed: None,
                 watchers: Vec::new(),
             }),
@@ -105,6 +116,7 @@ impl<E> Flight<E> {
             followers: AtomicU32::new(0),
             deserted: AtomicBool::new(false),
             own: Mutex::default(),
+            answered: AtomicU16::new(0),
         })
     }
 
@@ -115,12 +127,29 @@ impl<E> Flight<E> {
         wake(state);
     }
 
-    /// The head is there.
+    /// The head is there, and its body for those who want it.
     pub fn stream(&self, incoming: Arc<Incoming>) {
+        let mut first = incoming.body.reader();
         let mut state = self.lock();
         debug_assert!(state.landed.is_none() && state.streaming.is_none());
+        // Whoever deserts says so before he looks for it here.
+        if !self.is_deserted() {
+            state.first = first.take();
+        }
         state.streaming = Some(incoming);
         wake(state);
+    }
+
+    /// Whether the head is there and the body is not.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.lock().streaming.is_some()
+    }
+
+    /// The body from its beginning, for the client that it was started for: once.
+    #[must_use]
+    pub fn take_first(&self) -> Option<Reader> {
+        self.lock().first.take()
     }
 
     /// It is over. The first landing counts.
@@ -170,13 +199,21 @@ impl<E> Flight<E> {
         self.doomed.load(Ordering::Acquire)
     }
 
-    /// Leaves fields for the client it was started for: those that `private` or `no-cache` list
-    /// (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
-    pub fn leave_own(&self, fields: Fields) {
+    /// The origin has answered with this status. Leaves fields for the client it was started for:
+    /// those that `private` or `no-cache` list (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
+    pub fn on_answer(&self, status: u16, fields: Fields) {
+        self.answered.store(status, Ordering::Release);
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = fields;
     }
 
-    /// Takes them.
+    /// The status that the origin answered with. What is made of it may have another: the rest of
+    /// a stored part comes with 206.
+    #[must_use]
+    pub fn answered(&self) -> u16 {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    /// Takes the fields that were left.
     #[must_use]
     pub fn take_own(&self) -> Fields {
         std::mem::take(&mut *self.own.lock().unwrap_or_else(PoisonError::into_inner))
@@ -185,7 +222,11 @@ impl<E> Flight<E> {
     /// The client it was started for leaves. An answer for it alone has no reader then.
     pub fn desert(&self) {
         self.deserted.store(true, Ordering::Release);
-        let streaming = self.lock().streaming.clone();
+        let (streaming, first) = {
+            let mut state = self.lock();
+            (state.streaming.clone(), state.first.take())
+        };
+        drop(first);
         if let Some(incoming) = streaming {
             incoming.body.abandon();
         }

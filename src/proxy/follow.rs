@@ -1,18 +1,25 @@
 //! Watching a flight until it answers: the leader's client and all followers alike.
+//!
+//! Who comes when the head is there already gets what a request gets that finds a stored response:
+//! by its own directives and the response's, and with its Age (RFC 9111 section 4).
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::cache::{CacheStatus, Entry, Key, Kind, Reason};
+use crate::cache::{CacheStatus, Entry, Key, Kind, Reason, Reuse, reuse};
 use crate::http::Fields;
+use crate::net::ticks::timeout;
 use crate::net::wall;
 use crate::proxy::core::Core;
 use crate::proxy::cut;
-use crate::proxy::deliver;
+use crate::proxy::deliver::{self, Arriving};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::early::Early;
 use crate::proxy::error::Fault;
 use crate::proxy::fetch::GATHER_BYTES_MAX;
 use crate::proxy::flight::{Flight, How, Incoming, Outcome, Stage};
+use crate::proxy::growing::Reader;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::race::{First, race};
 use crate::proxy::record;
@@ -32,6 +39,12 @@ impl Watcher {
     fn own(&self) -> Fields {
         if self.leader { self.flight.take_own() } else { Fields::new() }
     }
+
+    /// Reads the body from its beginning.
+    fn reader(&self, incoming: &Incoming) -> Option<Reader> {
+        let first = if self.leader { self.flight.take_first() } else { None };
+        first.or_else(|| incoming.body.reader())
+    }
 }
 
 /// What became of the waiting.
@@ -46,6 +59,15 @@ pub enum Followed {
     Failed(Fault, Option<Arc<Entry>>),
 }
 
+/// When a request came to a flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Before the answer's head: the origin has answered it together with the first one.
+    Before,
+    /// When that was there.
+    Late,
+}
+
 /// Waits for a flight and hands its answer on.
 pub async fn follow(
     core: &Rc<Core>,
@@ -55,6 +77,8 @@ pub async fn follow(
     client: &impl Downstream,
 ) -> Followed {
     let _deserter = Deserter(&watcher);
+    let is_late = !watcher.leader && watcher.flight.is_streaming();
+    let came = if is_late { Came::Late } else { Came::Before };
     let mut hints = 0;
     loop {
         let stage = match race(watcher.flight.stage(&mut hints), client.gone()).await {
@@ -69,10 +93,17 @@ pub async fn follow(
             }
             Stage::Streaming(incoming) => {
                 // Who leaves from here on, or goes on alone, leaves an answer of its own unread.
-                return stream(core, inquiry, &watcher, &incoming, status, client).await;
+                if let Err(followed) = may_have(inquiry, &watcher, &incoming, came) {
+                    return followed;
+                }
+                let wait = Wait { core, inquiry, watcher: &watcher, status, client };
+                return wait.stream(&incoming).await;
             }
+            // What landed in between is found, and judged, like anything stored.
+            Stage::Landed(Outcome::Entry(..)) if came == Came::Late => return Followed::Again,
             Stage::Landed(outcome) => {
-                return landed(core, inquiry, &watcher, outcome, status, client).await;
+                let wait = Wait { core, inquiry, watcher: &watcher, status, client };
+                return wait.landed(outcome).await;
             }
         }
     }
@@ -95,105 +126,202 @@ impl Drop for Deserter<'_> {
     }
 }
 
-async fn stream(
-    core: &Rc<Core>,
-    inquiry: &Rc<Inquiry>,
+/// Whether an answer that is arriving may be this one's, as far as its head tells.
+fn may_have(
+    inquiry: &Inquiry,
     watcher: &Watcher,
-    incoming: &Arc<Incoming>,
-    status: CacheStatus,
-    client: &impl Downstream,
-) -> Followed {
-    let uncacheable = CacheStatus::forwarded(Reason::MarkedUncacheable);
-    if !incoming.shared && !watcher.leader {
-        return Followed::Alone(uncacheable);
+    incoming: &Incoming,
+    came: Came,
+) -> Result<(), Followed> {
+    if watcher.leader {
+        return Ok(());
     }
-    // A variant's stream is for those whose request has its values, and not all may be had with
-    // Authorization; a follower can't know before the entry is there.
-    let choosy = incoming.head.fields.contains("Vary") || inquiry.facts.authorization;
-    let varies = !watcher.leader && choosy;
-    let undecodable = incoming.gzip && !inquiry.codings.gzip.is_acceptable();
-    let whole = varies || undecodable || inquiry.is_partial();
-    if whole && incoming.reason.is_none() {
-        let outcome = watcher.flight.landed().await;
-        return landed(core, inquiry, watcher, outcome, status, client).await;
+    let alone = |why| Err(Followed::Alone(CacheStatus::forwarded(why)));
+    if !incoming.shared {
+        return alone(Reason::MarkedUncacheable);
     }
-    if varies || undecodable {
-        return Followed::Alone(uncacheable);
+    let Some(facts) = &incoming.facts else { return Ok(()) };
+    if inquiry.facts.authorization && !facts.shareable {
+        return alone(Reason::Authorization);
     }
-    let Some(reader) = incoming.body.reader() else {
-        // Its beginning is gone: memory ran out while it arrived.
-        return Followed::Alone(CacheStatus::forwarded(Reason::NoRoom));
-    };
-    let status = CacheStatus { fwd_status: Some(incoming.head.status), ..status };
-    let status = match incoming.reason {
-        Some(why) => status.unstored(why),
-        None => CacheStatus { stored: !status.collapsed, ..status },
-    };
-    let own = watcher.own();
-    let short = incoming.length.is_some_and(|it| it <= GATHER_BYTES_MAX);
-    if short && inquiry.is_partial() {
-        let cut = deliver::incoming_cut(core, inquiry, incoming, reader, &own, status, client);
-        if let Err(fault) = cut.await {
-            return Followed::Failed(fault, None);
-        }
-    } else {
-        deliver::incoming(core, inquiry, incoming, reader, &own, status, client).await;
+    match came {
+        Came::Before if facts.is_worth_waiting_for() => Ok(()),
+        Came::Before => alone(if facts.no_cache { Reason::NoCache } else { Reason::Stale }),
+        Came::Late => match reuse(&inquiry.facts, facts, &inquiry.policy, wall()) {
+            Reuse::Fresh | Reuse::Stale(_) | Reuse::StaleWhileRevalidate => Ok(()),
+            Reuse::Validate(why) | Reuse::Refuse(why) | Reuse::Bypass(why) => alone(why),
+        },
     }
-    Followed::Answered
 }
 
-async fn landed(
-    core: &Rc<Core>,
-    inquiry: &Rc<Inquiry>,
-    watcher: &Watcher,
-    outcome: Outcome<Entry>,
+/// A request whose answer is arriving, or is there.
+struct Wait<'a, D> {
+    core: &'a Rc<Core>,
+    inquiry: &'a Rc<Inquiry>,
+    watcher: &'a Watcher,
     status: CacheStatus,
-    client: &impl Downstream,
-) -> Followed {
-    let (entry, how) = match outcome {
-        Outcome::Entry(entry, how) => (entry, how),
-        Outcome::Private if watcher.leader => return Followed::Alone(status),
-        Outcome::Private => {
-            return Followed::Alone(CacheStatus::forwarded(Reason::MarkedUncacheable));
-        }
-        Outcome::Failed(Fault::Abandoned, _) if !watcher.leader => return Followed::Again,
-        Outcome::Failed(fault, stale) => return Followed::Failed(fault, stale),
-    };
-    // Found, not fetched: whether it will do is for each request to judge.
-    if how == How::Stored || matches!(entry.kind(), Kind::VaryIndex(_)) {
-        return Followed::Again;
-    }
-    let other = watcher.expected.as_ref().is_some_and(|it| it != entry.key());
-    if other {
-        return Followed::Again;
-    }
-    // A part answers the request that brought it, and those for ranges of it.
-    if !watcher.leader && !cut::answers(inquiry, &entry, wall()) {
-        return Followed::Again;
-    }
-    let facts = entry.facts();
-    if inquiry.facts.authorization && !facts.shareable && !watcher.leader {
-        return Followed::Alone(CacheStatus::forwarded(Reason::Authorization));
-    }
-    let usable = watcher.leader || facts.is_worth_waiting_for();
-    if !usable {
-        let why = if facts.no_cache { Reason::NoCache } else { Reason::Stale };
-        return Followed::Alone(CacheStatus::forwarded(why));
-    }
-    let status = match how {
-        How::Stored => return Followed::Again,
-        How::Fetched => {
-            CacheStatus { stored: !status.collapsed, fwd_status: Some(entry.status()), ..status }
-        }
-        How::Purged => {
-            let status = CacheStatus { fwd_status: Some(entry.status()), ..status };
-            status.unstored(Reason::Purged)
-        }
-        How::Validated => {
-            let why = status.detail.unwrap_or(Reason::Stale);
-            CacheStatus { collapsed: status.collapsed, ..CacheStatus::revalidated(why) }
-        }
-    };
-    deliver::entry_with(core, inquiry, &entry, &watcher.own(), status, client).await;
-    Followed::Answered
+    client: &'a D,
 }
+
+/// What to do when the whole of a body, which is wanted, does not come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Instead {
+    /// Answer with all of it, as it comes: a range may be ignored (RFC 9110 section 14.2).
+    All,
+    /// Ask the origin alone.
+    Alone,
+}
+
+impl<D: Downstream> Wait<'_, D> {
+    async fn stream(&self, incoming: &Arc<Incoming>) -> Followed {
+        let Self { inquiry, watcher, .. } = *self;
+        let Some(reader) = watcher.reader(incoming) else {
+            // Its beginning is gone: memory ran out while it arrived.
+            return Followed::Alone(CacheStatus::forwarded(Reason::NoRoom));
+        };
+        // A variant's stream is for those whose request has its values; a follower can't know
+        // before the entry is there.
+        let varies = !watcher.leader && incoming.head.fields.contains("Vary");
+        let undecodable = incoming.gzip && !inquiry.codings.gzip.is_acceptable();
+        let instead = if watcher.leader { Instead::All } else { Instead::Alone };
+        let early = Early::of(&inquiry.task.head, incoming, wall());
+        if incoming.reason.is_some() {
+            return match early {
+                // A leader has it as it comes: asked once more, the origin would send no other.
+                _ if (varies || undecodable) && instead == Instead::Alone => {
+                    Followed::Alone(CacheStatus::forwarded(Reason::MarkedUncacheable))
+                }
+                Early::Nothing if is_short(incoming) => self.cut(incoming, reader).await,
+                early => self.send(incoming, reader, early).await,
+            };
+        }
+        if varies || undecodable {
+            let patience = inquiry.upstream(self.core).request_timeout;
+            return self.whole(incoming, reader, patience, instead).await;
+        }
+        match early {
+            Early::Nothing => self.whole(incoming, reader, SOON, Instead::All).await,
+            early => self.send(incoming, reader, early).await,
+        }
+    }
+
+    /// Waits for the whole of a body that is being stored. Where nobody knows its length, it may
+    /// never end, and `patience` does; `reader` holds the place in it until then.
+    async fn whole(
+        &self,
+        incoming: &Arc<Incoming>,
+        reader: Reader,
+        patience: Duration,
+        instead: Instead,
+    ) -> Followed {
+        let whole = async {
+            match race(self.watcher.flight.landed(), incoming.body.passing()).await {
+                First::Left(Outcome::Private) | First::Right(()) => None,
+                First::Left(outcome) => Some(outcome),
+            }
+        };
+        let bounded = async {
+            match incoming.length {
+                Some(_) => whole.await,
+                None => timeout(patience, whole).await.unwrap_or(None),
+            }
+        };
+        match race(bounded, self.client.gone()).await {
+            First::Left(Some(outcome)) => {
+                drop(reader);
+                self.landed(outcome).await
+            }
+            First::Left(None) if instead == Instead::All => {
+                self.send(incoming, reader, Early::All).await
+            }
+            First::Left(None) => Followed::Alone(CacheStatus::forwarded(Reason::NoRoom)),
+            First::Right(()) => left(self.core, self.inquiry),
+        }
+    }
+
+    /// Sends a body as it comes, or what of it is wanted.
+    async fn send(&self, incoming: &Arc<Incoming>, reader: Reader, early: Early) -> Followed {
+        let arriving = self.arriving(incoming, reader);
+        deliver::incoming(self.core, self.inquiry, arriving, early, self.client).await;
+        Followed::Answered
+    }
+
+    /// Sends what is wanted of a short body once it is there.
+    async fn cut(&self, incoming: &Arc<Incoming>, reader: Reader) -> Followed {
+        let arriving = self.arriving(incoming, reader);
+        match deliver::incoming_cut(self.core, self.inquiry, arriving, self.client).await {
+            Ok(()) => Followed::Answered,
+            Err(fault) => Followed::Failed(fault, None),
+        }
+    }
+
+    fn arriving<'i>(&self, incoming: &'i Incoming, reader: Reader) -> Arriving<'i> {
+        let status = CacheStatus { fwd_status: self.fwd_status(), ..self.status };
+        let status = match incoming.reason {
+            Some(why) => status.unstored(why),
+            None => CacheStatus { stored: !status.collapsed, ..status },
+        };
+        // The first one gets the origin's own Age.
+        let facts = incoming.facts.as_ref().filter(|_| !self.watcher.leader);
+        let age = facts.map(|it| it.age(wall()));
+        Arriving { incoming, reader, own: self.watcher.own(), age, status }
+    }
+
+    fn fwd_status(&self) -> Option<u16> {
+        Some(self.watcher.flight.answered())
+    }
+
+    async fn landed(&self, outcome: Outcome<Entry>) -> Followed {
+        let Self { core, inquiry, watcher, status, client } = *self;
+        let (entry, how) = match outcome {
+            Outcome::Entry(entry, how) => (entry, how),
+            Outcome::Private if watcher.leader => return Followed::Alone(status),
+            Outcome::Private => {
+                return Followed::Alone(CacheStatus::forwarded(Reason::MarkedUncacheable));
+            }
+            Outcome::Failed(Fault::Abandoned, _) if !watcher.leader => return Followed::Again,
+            Outcome::Failed(fault, stale) => return Followed::Failed(fault, stale),
+        };
+        // Found, not fetched: whether it will do is for each request to judge.
+        if how == How::Stored || matches!(entry.kind(), Kind::VaryIndex(_)) {
+            return Followed::Again;
+        }
+        let other = watcher.expected.as_ref().is_some_and(|it| it != entry.key());
+        if other {
+            return Followed::Again;
+        }
+        // A part answers the request that brought it, and those for ranges of it.
+        if !watcher.leader && !cut::answers(inquiry, &entry, wall()) {
+            return Followed::Again;
+        }
+        let facts = entry.facts();
+        if inquiry.facts.authorization && !facts.shareable && !watcher.leader {
+            return Followed::Alone(CacheStatus::forwarded(Reason::Authorization));
+        }
+        let usable = watcher.leader || facts.is_worth_waiting_for();
+        if !usable {
+            let why = if facts.no_cache { Reason::NoCache } else { Reason::Stale };
+            return Followed::Alone(CacheStatus::forwarded(why));
+        }
+        let fwd_status = self.fwd_status();
+        let status = match how {
+            How::Stored => return Followed::Again,
+            How::Fetched => CacheStatus { stored: !status.collapsed, fwd_status, ..status },
+            How::Purged => CacheStatus { fwd_status, ..status }.unstored(Reason::Purged),
+            How::Validated => {
+                let why = status.detail.unwrap_or(Reason::Stale);
+                CacheStatus { collapsed: status.collapsed, ..CacheStatus::revalidated(why) }
+            }
+        };
+        deliver::entry_with(core, inquiry, &entry, &watcher.own(), status, client).await;
+        Followed::Answered
+    }
+}
+
+fn is_short(incoming: &Incoming) -> bool {
+    incoming.length.is_some_and(|it| it <= GATHER_BYTES_MAX)
+}
+
+/// How long a request for a range waits for the end of a body of unknown length: most end with
+/// their first round trips, and one that does not is better sent whole than late.
+const SOON: Duration = Duration::from_secs(1);

@@ -177,12 +177,60 @@ impl Growing {
         state.keep = Keep::Passing;
         let read = !state.readers.is_empty();
         if read {
+            // The one it was started for may have left when nobody else had come.
+            state.abandoned = false;
             state.drop_taken();
         } else {
             state.desert();
         }
-        wake_writer(state);
+        wake(state);
         read
+    }
+
+    /// Whether anybody reads.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        !self.lock().readers.is_empty()
+    }
+
+    /// Waits until nobody reads.
+    pub async fn unread(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.readers.is_empty() {
+                return Poll::Ready(());
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends a kept body that nobody reads: nobody will. Whether that is so.
+    #[must_use]
+    pub fn give_up(&self) -> bool {
+        let mut state = self.lock();
+        let unread = state.readers.is_empty();
+        if unread {
+            state.keep = Keep::Passing;
+            state.desert();
+        }
+        unread
+    }
+
+    /// Waits until what was to be kept no longer is: it has to be read now, or left.
+    pub async fn passing(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.keep == Keep::Passing {
+                return Poll::Ready(());
+            }
+            if !state.waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// All chunks of a kept body in one piece, in memory of its own: the read buffers behind the
@@ -236,8 +284,8 @@ impl Drop for Reader {
                 state.desert();
             }
             state.drop_taken();
-            wake_writer(state);
         }
+        wake_writer(state);
     }
 }
 
@@ -293,9 +341,9 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
-/// Tells the writer of a passing body that there is room, or nobody left.
+/// Tells the writer that there is room in a passing body, or that nobody is left.
 fn wake_writer(mut state: MutexGuard<'_, State>) {
-    if state.keep == Keep::All {
+    if state.keep == Keep::All && !state.readers.is_empty() {
         return;
     }
     let writer = state.writer.take();

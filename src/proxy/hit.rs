@@ -4,29 +4,34 @@
 //! of L1 and appends the finished answer to the connection's output. It takes no lock, awaits
 //! nothing and allocates nothing. Whatever is not plainly a hit becomes a [`Task`] for the slow
 //! path, with everything decided here decided once.
+//!
+//! A request that came over HTTP/2 takes the same way from its parsed head on ([`serve_http2`]).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::cache::key::Class;
 use crate::cache::{Entry, Kind, OtherCoding};
-use crate::http::date::write_http_date;
+use crate::http::hop::{Ending, is_hop_by_hop};
 use crate::http::target::{normalise_path, normalise_query};
 use crate::http::{Fields, Method, RequestHead, accept, trace};
-use crate::http1::write::{write_response_head, write_status_line};
-use crate::http1::{BodyLength, Mask, Name, Request, RequestFault, Slots, Target, parse_request};
+use crate::http1::write::write_status_line;
+use crate::http1::{BodyLength, Mask, Name, Request, Scheme, Slots, Target, parse_request};
 use crate::logs::{End, Heard, Line};
 use crate::metrics::{CacheResult, Counter};
 use crate::net::mono;
 use crate::proxy::answer;
 use crate::proxy::core::{Core, Moment};
-use crate::proxy::error::{Problem, Refusal};
-use crate::proxy::gate::{self, Asked, Gate, Sender, Standings};
+use crate::proxy::error::Refusal;
+use crate::proxy::gate::{self, Asked, Gate, Sender};
 use crate::proxy::keyed::Keyed;
 use crate::proxy::plan::{Plan, Upstream};
 use crate::proxy::record;
 use crate::proxy::request::{Destination, Framing, Peer, RequestId, Spelling, Task, Trail};
+use crate::proxy::unreadable;
 use crate::proxy::variant;
 
 /// What became of the buffer's first request.
@@ -39,6 +44,8 @@ pub enum Step {
         consumed: usize,
         /// Whether the connection goes on.
         persistent: bool,
+        /// What follows the output: the body, where it is too large to be copied.
+        body: Option<Bytes>,
     },
     /// It needs an exchange.
     Slow {
@@ -49,6 +56,30 @@ pub enum Step {
     },
     /// It is no HTTP; the answer says so, and nothing after it has a meaning.
     Broken,
+}
+
+/// What became of a request that came over HTTP/2.
+pub enum Served {
+    /// It is answered.
+    Hit(Ready),
+    /// It needs an exchange.
+    Slow(Box<Task>),
+}
+
+/// A finished answer, for whatever protocol.
+pub struct Ready {
+    /// The status.
+    pub status: u16,
+    /// All fields, Content-Length included.
+    pub fields: Fields,
+    /// The body to send: none for HEAD.
+    pub body: Bytes,
+}
+
+/// What a look at a request came to.
+enum Looked {
+    Hit(Found, Sender),
+    Slow(Box<Task>),
 }
 
 /// A request being looked at.
@@ -75,56 +106,28 @@ pub fn serve(
         Ok(Some(request)) => request,
         Ok(None) => return Step::More,
         Err(fault) => {
-            refuse(core, peer, fault, out);
+            unreadable::refuse(core, peer, fault, input, out);
             return Step::Broken;
         }
     };
-    let reading = Reading {
-        core,
-        peer,
-        client: client_address(core.plan(), peer, &request),
-        id: RequestId::new(request.value(Name::XRequestId), core.next_id()),
-        request: &request,
-        now,
-    };
-    let (path, query) = match normal_target(core.plan(), &request) {
-        Ok(normal) => normal,
-        Err(refusal) => {
-            return reading.slow("/", None, Destination::Refused(refusal), Sender::default());
+    let reading = Reading::new(core, peer, &request, now);
+    match reading.look() {
+        Looked::Hit(hit, sender) => {
+            let persistent = request.persistent && !closing;
+            let body = reading.write(&hit, &sender, persistent, out);
+            Step::Done { consumed: request.head_len, persistent, body }
         }
-    };
-    if request.known.repeated(Name::XApiKey) {
-        let refused = Destination::Refused(Refusal::RepeatedKey);
-        return reading.slow(&text(&path), query.as_deref(), refused, Sender::default());
+        Looked::Slow(task) => Step::Slow { consumed: request.head_len, task },
     }
-    let key = request.value(Name::XApiKey);
-    let asked = Asked { method: &request.method, path: &path, key, client: reading.client };
-    let (destination, sender) = match gate::check(core, asked, now.mono) {
-        Gate::Proxy { upstream, path, sender } => {
-            if let Some(hit) = reading.hit(upstream, path, query.as_deref()) {
-                let persistent = request.persistent && !closing;
-                reading.write(&hit, &sender, persistent, out);
-                return Step::Done { consumed: request.head_len, persistent };
-            }
-            let destination = Destination::Upstream(upstream.index);
-            return reading.slow(&text(path), query.as_deref(), destination, sender);
-        }
-        Gate::Admin => (Destination::Admin, Sender::default()),
-        Gate::Refused { refusal, standings } => {
-            (Destination::Refused(refusal), Sender { key: None, standings })
-        }
-    };
-    reading.slow(&text(&path), query.as_deref(), destination, sender)
 }
 
-/// Appends the answer to a message that is no HTTP.
-pub fn refuse(core: &Core, peer: &Peer, fault: RequestFault, out: &mut Vec<u8>) {
-    write_problem(core, peer, Refusal::Malformed(fault).problem(), fault.as_str(), out);
-}
-
-/// Appends the answer to a client that never finished its request.
-pub fn refuse_slow(core: &Core, peer: &Peer, out: &mut Vec<u8>) {
-    write_problem(core, peer, Refusal::Slow.problem(), "timeout", out);
+/// Serves a request that came over HTTP/2.
+pub fn serve_http2(core: &Core, peer: &Peer, request: &Request<'_, '_>, now: Moment) -> Served {
+    let reading = Reading::new(core, peer, request, now);
+    match reading.look() {
+        Looked::Hit(hit, sender) => Served::Hit(reading.reply(&hit, &sender)),
+        Looked::Slow(task) => Served::Slow(task),
+    }
 }
 
 /// A fresh entry in the form the client takes.
@@ -133,17 +136,68 @@ struct Found {
     form: Form,
 }
 
+impl Found {
+    /// What is sent of the entry.
+    #[inline(always)]
+    fn parts(&self) -> (&Fields, &Bytes) {
+        match (self.form, self.entry.other_coding()) {
+            (Form::OtherCoding, OtherCoding::Made(other)) => (&other.fields, &other.body),
+            _ => (self.entry.fields(), self.entry.body()),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     AsStored,
     OtherCoding,
 }
 
-impl Reading<'_, '_, '_> {
+impl<'a, 'h, 'b> Reading<'a, 'h, 'b> {
+    #[inline(always)]
+    fn new(core: &'a Core, peer: &'a Peer, request: &'a Request<'h, 'b>, now: Moment) -> Self {
+        let client = client_address(core.plan(), peer, request);
+        let id = RequestId::new(request.value(Name::XRequestId), core.next_id());
+        Self { core, peer, request, client, id, now }
+    }
+
+    /// Asks the gate, then this core's memory.
+    #[inline(always)]
+    fn look(&self) -> Looked {
+        let request = self.request;
+        let (path, query) = match normal_target(self.core.plan(), self.peer, request) {
+            Ok(normal) => normal,
+            Err(refusal) => {
+                return self.slow("/", None, Destination::Refused(refusal), Sender::default());
+            }
+        };
+        if request.known.repeated(Name::XApiKey) {
+            let refused = Destination::Refused(Refusal::RepeatedKey);
+            return self.slow(&text(&path), query.as_deref(), refused, Sender::default());
+        }
+        let key = request.value(Name::XApiKey);
+        let asked = Asked { method: &request.method, path: &path, key, client: self.client };
+        let (destination, sender) = match gate::check(self.core, asked, self.now.mono) {
+            Gate::Proxy { upstream, path, sender } => {
+                if let Some(hit) = self.hit(upstream, path, query.as_deref()) {
+                    return Looked::Hit(hit, sender);
+                }
+                let destination = Destination::Upstream(upstream.index);
+                return self.slow(&text(path), query.as_deref(), destination, sender);
+            }
+            Gate::Admin => (Destination::Admin, Sender::default()),
+            Gate::Refused { refusal, standings } => {
+                (Destination::Refused(refusal), Sender { key: None, standings })
+            }
+        };
+        self.slow(&text(&path), query.as_deref(), destination, sender)
+    }
+
     /// A fresh entry of this core that answers a request without any conditions.
     fn hit(&self, upstream: &Upstream, path: &[u8], query: Option<&[u8]>) -> Option<Found> {
         let request = self.request;
         let plain = !request.known.any(NEEDS_POLICY)
+            && !self.names_fields()
             && matches!(request.method, Method::Get | Method::Head)
             && matches!(request.body, BodyLength::None | BodyLength::Length(0))
             && upstream.policy.methods.contains(&request.method);
@@ -173,6 +227,17 @@ impl Reading<'_, '_, '_> {
         Some(Found { entry, form })
     }
 
+    /// Whether Connection may name fields that end here: no other client's answer may be chosen by
+    /// what the origin would never see.
+    #[inline(always)]
+    fn names_fields(&self) -> bool {
+        let usual = |value: &[u8]| {
+            value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+        };
+        self.request.known.has(Name::Connection)
+            && !self.request.values(Name::Connection).all(usual)
+    }
+
     /// Which coding of the entry the client takes; `None` when it would have to be made first.
     fn form(&self, entry: &Entry) -> Option<Form> {
         let marks = entry.marks();
@@ -193,18 +258,50 @@ impl Reading<'_, '_, '_> {
         }
     }
 
-    /// Appends the finished answer.
-    fn write(&self, found: &Found, sender: &Sender, persistent: bool, out: &mut Vec<u8>) {
-        let core = self.core;
-        let entry = &*found.entry;
-        let (fields, body) = match (found.form, entry.other_coding()) {
-            (Form::OtherCoding, OtherCoding::Made(other)) => (&other.fields, &other.body),
-            _ => (entry.fields(), entry.body()),
-        };
-        let wire = fields.as_wire();
-        out.reserve(wire.len() + body.len() + HEAD_EXTRA_BYTES);
-        write_status_line(out, entry.status());
-        out.extend_from_slice(wire);
+    /// Appends the finished answer, or its head; what is left of it then.
+    #[inline(always)]
+    fn write(
+        &self,
+        found: &Found,
+        sender: &Sender,
+        persistent: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Bytes> {
+        let (fields, body) = found.parts();
+        let copied = if body.len() <= COPY_BYTES_MAX { body.len() } else { 0 };
+        out.reserve(fields.as_wire().len() + copied + HEAD_EXTRA_BYTES);
+        write_status_line(out, found.entry.status());
+        self.push_fields(found, fields, sender, out);
+        push_connection(self.request, persistent, out);
+        out.extend_from_slice(b"\r\n");
+        if self.request.method == Method::Head {
+            self.count(found, sender, 0);
+            return None;
+        }
+        self.count(found, sender, body.len() as u64);
+        if body.len() > COPY_BYTES_MAX {
+            return Some(body.clone());
+        }
+        out.extend_from_slice(body);
+        None
+    }
+
+    /// The finished answer.
+    fn reply(&self, found: &Found, sender: &Sender) -> Ready {
+        let (stored, body) = found.parts();
+        let mut fields = Fields::with_capacity(stored.as_wire().len() + HEAD_EXTRA_BYTES);
+        fields.extend_with(|out| self.push_fields(found, stored, sender, out));
+        let head_only = self.request.method == Method::Head;
+        let body = if head_only { Bytes::new() } else { body.clone() };
+        self.count(found, sender, body.len() as u64);
+        Ready { status: found.entry.status(), fields, body }
+    }
+
+    /// Appends the fields of the answer.
+    #[inline(always)]
+    fn push_fields(&self, found: &Found, fields: &Fields, sender: &Sender, out: &mut Vec<u8>) {
+        let (core, entry) = (self.core, &*found.entry);
+        out.extend_from_slice(fields.as_wire());
         if entry.marks().own_fields {
             core.plan().marks.push_missing(fields, out);
         } else {
@@ -214,17 +311,15 @@ impl Reading<'_, '_, '_> {
         answer::push_age(facts.age(self.now.wall), out);
         answer::push_hit(facts.ttl(self.now.wall), out);
         answer::push_exchange(core.plan(), &self.id, &sender.standings, out);
-        push_connection(self.request, persistent, out);
-        out.extend_from_slice(b"\r\n");
-        let head_only = self.request.method == Method::Head;
-        if !head_only {
-            out.extend_from_slice(body);
-        }
-        let bytes = if head_only { 0 } else { body.len() as u64 };
-        core.cells.on_hit(&self.request.method, entry.status(), CacheResult::Hit, bytes);
+    }
+
+    #[inline(always)]
+    fn count(&self, found: &Found, sender: &Sender, bytes: u64) {
+        let (core, status) = (self.core, found.entry.status());
+        core.cells.on_hit(&self.request.method, status, CacheResult::Hit, bytes);
         core.cells.inc(Counter::L1Hits);
         if core.access.is_some() {
-            self.note(entry.status(), bytes, sender);
+            self.note(status, bytes, sender);
         }
     }
 
@@ -278,15 +373,21 @@ impl Reading<'_, '_, '_> {
         query: Option<&[u8]>,
         destination: Destination,
         sender: Sender,
-    ) -> Step {
+    ) -> Looked {
         let request = self.request;
+        let mut fields = request.to_fields();
+        if self.names_fields() {
+            // Before anybody looks: cache key, policy and origin are to see one set of fields.
+            let ending = Ending::of(&fields);
+            fields.retain(|field| is_hop_by_hop(field.name) || !ending.has(field.name));
+        }
         let head = RequestHead {
             method: request.method.clone(),
             path: path.to_owned(),
             query: query.map(text).map(Cow::into_owned),
             authority: text(request.authority).into_owned(),
             version: request.version,
-            fields: request.to_fields(),
+            fields,
         };
         let framing = Framing {
             version: request.version,
@@ -310,7 +411,7 @@ impl Reading<'_, '_, '_> {
                 ..Trail::default()
             },
         };
-        Step::Slow { consumed: request.head_len, task: Box::new(task) }
+        Looked::Slow(Box::new(task))
     }
 }
 
@@ -329,8 +430,15 @@ fn client_address(plan: &Plan, peer: &Peer, request: &Request<'_, '_>) -> IpAddr
 type Normal<'b> = (Cow<'b, [u8]>, Option<Cow<'b, [u8]>>);
 
 /// The one spelling of path and query that the gate, the key and the upstream see.
-fn normal_target<'b>(plan: &Plan, request: &Request<'_, 'b>) -> Result<Normal<'b>, Refusal> {
+fn normal_target<'b>(
+    plan: &Plan,
+    peer: &Peer,
+    request: &Request<'_, 'b>,
+) -> Result<Normal<'b>, Refusal> {
     let (path, query) = match request.target {
+        Target::Absolute { scheme: Scheme::Https, .. } if !peer.tls => {
+            return Err(Refusal::Misdirected);
+        }
         Target::Asterisk => return Ok((Cow::Borrowed(b"*"), None)),
         Target::Authority(_) => return Err(Refusal::MethodNotAllowed(gate::METHODS)),
         ref target => (target.path().unwrap_or(b"/"), target.query()),
@@ -367,21 +475,6 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn write_problem(core: &Core, peer: &Peer, problem: Problem, why: &'static str, out: &mut Vec<u8>) {
-    let id = RequestId::new(None, core.next_id());
-    let body = problem.to_json(id.as_str());
-    let mut fields = Fields::new();
-    fields.push("Date", write_http_date(crate::net::wall()));
-    fields.push("Content-Type", "application/problem+json");
-    fields.push("Content-Length", body.len().to_string());
-    fields.push("Cache-Control", "no-store");
-    answer::push_own(core.plan(), &mut fields, &id, &Standings::default());
-    fields.push("Connection", "close");
-    write_response_head(out, problem.status, &fields);
-    out.extend_from_slice(&body);
-    record::broken(core, peer, problem.status, why, body.len() as u64, &id);
-}
-
 /// With any of these the cache policy decides, on the slow path.
 const NEEDS_POLICY: Mask = Mask::of(&[
     Name::CacheControl,
@@ -396,5 +489,8 @@ const NEEDS_POLICY: Mask = Mask::of(&[
     Name::Expect,
 ]);
 const FORWARDED: Mask = Mask::of(&[Name::XForwardedFor, Name::Forwarded]);
+/// A larger body is not copied: a client that does not read would hold it, which nobody counts. Up
+/// to this length one write of a copy costs less than two writes.
+const COPY_BYTES_MAX: usize = 64 * 1024;
 /// Room for the status line and what `answer` adds.
 const HEAD_EXTRA_BYTES: usize = 1024;

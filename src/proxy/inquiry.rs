@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::cache::{self, Key, RequestFacts};
-use crate::http::{ResponseHead, accept};
+use crate::cache::{self, Entry, Key, Kind, RequestFacts};
+use crate::http::{Method, RequestHead, ResponseHead, accept};
 use crate::proxy::core::Core;
 use crate::proxy::plan::Upstream;
 use crate::proxy::request::Task;
@@ -39,12 +39,50 @@ impl Inquiry {
         !self.codings.gzip.is_acceptable() && is_gzip(head)
     }
 
+    /// Whether it asks for ranges: of GET alone (RFC 9110 section 14.2).
+    #[must_use]
+    pub fn wants_range(&self) -> bool {
+        self.facts.range && self.task.head.method == Method::Get
+    }
+
     /// Whether its answer depends on more than the whole representation.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.facts.range || crate::http::conditional::has_conditions(&self.task.head.fields)
+        self.wants_range() || crate::http::conditional::has_conditions(&self.task.head.fields)
+    }
+
+    /// The request that renews `stored` in the background. A HEAD brings nothing to store, so that
+    /// it becomes the GET whose response that is; what this client wants of it (conditions,
+    /// directives, of a whole a range) is not what the cache wants.
+    #[must_use]
+    pub fn renewing(&self, stored: &Entry) -> Self {
+        let mut head = self.task.head.clone();
+        if head.method == Method::Head {
+            head = RequestHead { method: Method::Get, ..head };
+        }
+        let is_part = matches!(stored.kind(), Kind::Part(_));
+        let kept = |name: &[u8]| {
+            let is =
+                |names: &[&str]| names.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()));
+            !is(OF_ONE_CLIENT) && (is_part || !is(OF_A_RANGE))
+        };
+        head.fields.retain(|field| kept(field.name));
+        Self {
+            codings: self.codings,
+            facts: RequestFacts::parse(&head.method, &head.fields),
+            task: Box::new(self.task.with_head(head)),
+            upstream: self.upstream,
+            policy: self.policy,
+            primary: self.primary.clone(),
+            body: self.body.clone(),
+        }
     }
 }
+
+/// What a client says of the answer that it wants now.
+const OF_ONE_CLIENT: &[&str] = &["Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since"];
+/// And of a part of it.
+const OF_A_RANGE: &[&str] = &["Range", "If-Range"];
 
 /// Whether the body is gzip and nothing else.
 #[must_use]

@@ -35,7 +35,7 @@ pub fn judge(inquiry: &Inquiry, entry: &Entry, now: Wall) -> Verdict {
     if !cut::answers(inquiry, entry, now) {
         return match inquiry.facts.forward() {
             // Of what is large no more than is asked for.
-            Ok(()) if inquiry.facts.range && !is_short(entry) => {
+            Ok(()) if inquiry.wants_range() && !is_short(entry) => {
                 Verdict::Alone(CacheStatus::forwarded(Reason::Partial))
             }
             Ok(()) => Verdict::Ask(Reason::Partial),

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::cache::{Entry, Exchange, Facts, Part, Reason, part, storable};
-use crate::http::ResponseHead;
+use crate::cache::{Entry, Exchange, Facts, LifetimeSource, Part, Reason, part, storable};
+use crate::http::{Method, ResponseHead};
 use crate::proxy::cut::Held;
 use crate::proxy::fill::Material;
 use crate::proxy::inquiry::Inquiry;
@@ -39,6 +39,10 @@ impl Keeping {
         length: Option<u64>,
         times: Exchange,
     ) -> Result<Self, Reason> {
+        if head.status == 206 && inquiry.task.head.method != Method::Get {
+            // Nobody can have asked for it (RFC 9110 section 14.2).
+            return Err(Reason::PartUnusable);
+        }
         let added = Part::of(head);
         let stated = added.map(|it| it.span.len());
         if stated.is_some_and(|stated| length.is_some_and(|it| it != stated)) {
@@ -53,6 +57,10 @@ impl Keeping {
         let made = added.filter(Part::is_whole).map(|_| part::as_whole(head.clone()));
         let kept = made.as_ref().unwrap_or(head);
         let facts = storable(&inquiry.facts, kept, times, &inquiry.policy)?;
+        if is_event_stream(kept) && !states_lifetime(&facts) {
+            // It has no end by itself, and what it says is over when it is said.
+            return Err(Reason::NoFreshness);
+        }
         let (before, after) = (Bytes::new(), Bytes::new());
         Ok(Self { made, facts, grown_from: 0, before, after, stated })
     }
@@ -147,6 +155,20 @@ fn joined(
     let (before, after) = (body.slice(..before), body.slice(after..));
     let grown_from = body.len() as u64;
     Some(Keeping { made: Some(joint.head), facts, grown_from, before, after, stated: None })
+}
+
+/// Whether the body is a stream of events as they happen (WHATWG HTML section 9.2).
+#[must_use]
+pub fn is_event_stream(head: &ResponseHead) -> bool {
+    let media_type = head.fields.get("Content-Type").unwrap_or_default();
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Whether somebody, the origin or the operator, said how long a response is fresh.
+#[must_use]
+pub const fn states_lifetime(facts: &Facts) -> bool {
+    !matches!(facts.lifetime_source, LifetimeSource::Heuristic | LifetimeSource::None)
 }
 
 /// A longer part is not kept: it is copied each time that it grows.

@@ -8,11 +8,12 @@
 //! | parse, gate, L1 | `hit` (`gate`) | a fresh hit, a malformed message | a `Task` |
 //! | take the body | `exchange` (`body`) | 4xx | look up, or pass |
 //! | look up | `serve` (`judge`, `hub`, `variant`) | fresh, stale, 504 | lead, follow, pass |
-//! | lead a fetch | `fetch` (`ask`, `origin`) | | fill |
+//! | lead a fetch | `fetch` (`ask`, `origin`, `arrive`) | | fill |
 //! | fill the cache | `fill` (`keeping`, `variant`) | | deliver |
-//! | follow a fetch | `follow` (`flight`, `growing`) | | deliver, rescue, pass |
+//! | follow a fetch | `follow` (`flight`, `growing`, `early`) | | deliver, rescue, pass |
 //! | ask alone | `alone` (`ask`, `effects`, `fill`) | the origin's answer | |
 //! | pass | `pass` (`upload`, `ask`, `effects`) | the origin's answer | |
+//! | refuse what is no request | `unreadable` | 4xx, 5xx | |
 //! | rescue | `rescue` (`error`) | stale, problem+json | |
 //! | deliver | `deliver` (`coding`, `cut`, `answer`) | the entry: 200, 206, 304, 416 | |
 //! | count, log | `record` | | |
@@ -23,6 +24,7 @@
 
 mod alone;
 mod answer;
+mod arrive;
 mod ask;
 pub mod bodies;
 mod body;
@@ -31,6 +33,7 @@ pub mod core;
 mod cut;
 pub mod deliver;
 pub mod downstream;
+mod early;
 mod effects;
 pub mod error;
 mod exchange;
@@ -60,6 +63,7 @@ mod record;
 pub mod request;
 pub mod rescue;
 mod serve;
+pub mod unreadable;
 mod upload;
 mod variant;
 

@@ -149,6 +149,8 @@ pub async fn ask(
 pub async fn tell(hint: &ResponseHead, client: &impl Downstream) {
     let mut fields = hint.fields.clone();
     hop::strip_hop_by_hop(&mut fields);
+    // RFC 9110 section 8.6.
+    fields.remove("Content-Length");
     // A client that is gone is noticed with its answer.
     let _ = client.interim(hint.status, &fields).await;
 }

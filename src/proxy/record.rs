@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::cache::{CacheStatus, Outcome};
+use crate::cache::{CacheStatus, Forward, Outcome};
 use crate::http::trace;
 use crate::logs::{Access, End, Heard, Line};
 use crate::metrics::{CacheResult, Counter};
@@ -57,7 +57,7 @@ impl From<CacheResult> for Told {
 impl From<&CacheStatus> for Told {
     fn from(status: &CacheStatus) -> Self {
         let result = match status.outcome {
-            Outcome::Hit => CacheResult::Hit,
+            Outcome::Hit | Outcome::StaleForError(Forward::Request) => CacheResult::Hit,
             Outcome::StaleHit | Outcome::StaleForError(_) => CacheResult::Stale,
             Outcome::Revalidated(_) => CacheResult::Revalidated,
             Outcome::Forwarded(_) if status.x_cache() == "BYPASS" => CacheResult::Bypass,

@@ -104,6 +104,22 @@ impl Peer {
 }
 
 impl Task {
+    /// Another request of the same client, at the same time and with the same standing.
+    #[must_use]
+    pub fn with_head(&self, head: RequestHead) -> Self {
+        Self {
+            head,
+            framing: self.framing,
+            peer: self.peer,
+            client: self.client,
+            id: self.id,
+            destination: self.destination,
+            standings: self.standings,
+            started: self.started,
+            trail: Trail::default(),
+        }
+    }
+
     /// How it is delimited.
     #[must_use]
     pub const fn framing(&self) -> Framing {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::Wall;
-use crate::cache::{CacheStatus, Entry, Forward, Outcome, Reason, stale_on_error};
+use crate::cache::{CacheStatus, Entry, Facts, Forward, Outcome, Reason, stale_on_error};
 use crate::http::{Fields, ResponseHead, Version};
 use crate::metrics::Counter;
 use crate::net::wall;
@@ -32,18 +32,31 @@ pub async fn stale(
 ) -> Result<(), Reason> {
     let now = wall();
     let reason = substitutes(inquiry, entry, now)?;
-    let ttl = entry.facts().ttl(now);
-    let status = match fault {
-        Fault::Status(code) => CacheStatus {
-            ttl: Some(ttl),
-            detail: Some(reason),
-            fwd_status: Some(code),
-            ..CacheStatus::new(Outcome::StaleForError(Forward::Stale))
-        },
-        _ => CacheStatus::stale(ttl, reason),
-    };
+    let status = told(&entry.facts(), reason, fault, now);
     Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
+}
+
+/// What is said of a response that stands in for an error.
+fn told(facts: &Facts, reason: Reason, fault: Fault, now: Wall) -> CacheStatus {
+    let ttl = facts.ttl(now);
+    let fwd_status = match fault {
+        Fault::Status(code) => Some(code),
+        _ => None,
+    };
+    if facts.is_fresh(now) {
+        // The request wanted more than a fresh one, and that could not be had.
+        let outcome = Outcome::StaleForError(Forward::Request);
+        return CacheStatus { ttl: Some(ttl), fwd_status, ..CacheStatus::new(outcome) };
+    }
+    match fwd_status {
+        None => CacheStatus::stale(ttl, reason),
+        Some(_) => {
+            let outcome = Outcome::StaleForError(Forward::Stale);
+            let detail = Some(reason);
+            CacheStatus { ttl: Some(ttl), detail, fwd_status, ..CacheStatus::new(outcome) }
+        }
+    }
 }
 
 /// Whether an entry may stand in for an error; what is said of it then.

@@ -225,7 +225,7 @@ impl Search {
         if let Join::Lead(lead) = joined {
             core.cells.inc(Counter::BackgroundRefreshes);
             let ground = Ground::new(core, self.index.clone());
-            let (core, inquiry) = (Rc::clone(core), Rc::clone(&self.inquiry));
+            let (core, inquiry) = (Rc::clone(core), Rc::new(self.inquiry.renewing(entry)));
             let base = Some(Arc::clone(entry));
             Fetch { core, inquiry, base, ground, why: Why::Refresh }.spawn(lead);
         }
@@ -351,12 +351,14 @@ impl Search {
     }
 
     async fn follow(&mut self, watcher: Watcher, client: &impl Downstream) -> Round {
-        let status = self.status(if watcher.leader { Shared::No } else { Shared::Yes });
+        let leader = watcher.leader;
+        let status = self.status(if leader { Shared::No } else { Shared::Yes });
         let followed = follow::follow(&self.core, &self.inquiry, watcher, status, client).await;
         match followed {
             Followed::Answered => Round::Answered,
             Followed::Again => Round::Again,
-            Followed::Alone(status) => Round::Alone(status),
+            // Who follows may have said `only-if-cached`.
+            Followed::Alone(status) => self.forward(Round::Alone(status), client).await,
             Followed::Failed(fault, stale) => {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
                 let mut unused = None;
@@ -368,8 +370,11 @@ impl Search {
                 }
                 // The origin's own error is what this client must get; and the part it asked for
                 // may be small where the whole is too large.
-                let part = fault == Fault::TooLarge && self.inquiry.facts.range;
-                if part || matches!(fault, Fault::Status(_)) {
+                let part = fault == Fault::TooLarge && self.inquiry.wants_range();
+                // Nor is it asked twice for what one request may do only once (RFC 9110 section
+                // 9.2.2).
+                let asked = leader && !self.inquiry.task.head.method.is_safe();
+                if !asked && (part || matches!(fault, Fault::Status(_))) {
                     return Round::Alone(self.status(Shared::No));
                 }
                 rescue::fault(&self.core, &self.inquiry, fault, unused, status, client).await;

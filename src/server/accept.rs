@@ -15,6 +15,7 @@ use crate::net::listen::Acceptor;
 use crate::net::{Guarded, Stream, Tcp, guarded, tls};
 use crate::proxy::{Core, Peer};
 use crate::server::h1;
+use crate::server::h2;
 use crate::server::proxy_header;
 use crate::server::watch::Watch;
 
@@ -121,7 +122,11 @@ impl Door {
                             if announced { announce(&core, &tcp, peer).await? } else { peer };
                         Some((secured(&core, tcp, config).await?, peer))
                     });
-                    if let Some((stream, peer)) = opened.await {
+                    let Some((stream, peer)) = opened.await else { return };
+                    if stream.alpn() == Some(tls::HTTP2) {
+                        // Boxed: its state is large, and most connections have none.
+                        Box::pin(h2::serve(core, watch.enter(stream), peer, Vec::new())).await;
+                    } else {
                         h1::Connection::new(core, &watch, stream, peer).run().await;
                     }
                 };

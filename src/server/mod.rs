@@ -3,7 +3,7 @@
 //! ```text
 //! main thread   binds, opens, starts the cores, waits for signals
 //! clerk         errands of the cores, looks at the certificate's files
-//! core threads  accept, serve (watch.rs: deadlines; h1: the driver), drain
+//! core threads  accept, serve (watch.rs: deadlines; h1, h2: the drivers), drain
 //! ```
 //!
 //! Called by `cli`. Nothing is half-started: a listener, a store or a certificate that fails ends
@@ -15,6 +15,7 @@ mod certificate;
 mod clerk;
 mod core_thread;
 mod h1;
+mod h2;
 mod janitor;
 mod proxy_header;
 mod start;

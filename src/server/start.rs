@@ -225,7 +225,9 @@ fn open_access_log(settings: &Settings) -> Result<Option<Arc<logs::Setup>>, Star
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, String> {
     let server = &settings.server;
-    tls::server_config(&server.tls_cert_file, &server.tls_key_file, &[tls::HTTP1])
+    let alpn: &[&[u8]] =
+        if server.enable_http2 { &[tls::HTTP2, tls::HTTP1] } else { &[tls::HTTP1] };
+    tls::server_config(&server.tls_cert_file, &server.tls_key_file, alpn)
         .map_err(|error| error.to_string())
 }
 

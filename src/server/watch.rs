@@ -195,6 +195,12 @@ impl Watch {
     }
 }
 
+impl AsRef<Stream> for Watched {
+    fn as_ref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
 impl Watched {
     /// Whether a deadline ended the last operation.
     #[must_use]

@@ -44,6 +44,17 @@ pub(crate) struct Ends {
     ended: Receiver<()>,
 }
 
+impl Ends {
+    /// For threads that hang, and will not do it themselves.
+    fn note_what_may_be_owed(&self) {
+        if (self.shared.may_owe() || !self.control.is_empty())
+            && let Err(error) = self.shared.note.make(u64::MAX)
+        {
+            tracing::error!(%error, "purges that are owed can't be noted, and are lost");
+        }
+    }
+}
+
 /// How a shutdown ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -79,7 +90,14 @@ impl StoreHandle {
             }
             settings::Backend::Memory => Arc::new(Memory::default()),
             settings::Backend::Sqlite => Arc::new(Sqlite::open(settings, Arc::clone(&shared))),
-            settings::Backend::Postgres => Arc::new(Postgres::open(settings, Arc::clone(&shared))?),
+            settings::Backend::Postgres => {
+                let backend = Postgres::open(settings, Arc::clone(&shared))?;
+                // With SQLite whoever opens the file looks.
+                if shared.note.inherit() {
+                    shared.lose_purge();
+                }
+                Arc::new(backend)
+            }
         };
         Self::start(settings, shared, backend, on_remote)
     }
@@ -153,7 +171,10 @@ impl StoreHandle {
         drop(ends.control.send_deadline(Control::Stop, until));
         match ends.ended.recv_deadline(until) {
             Err(crossbeam::channel::RecvTimeoutError::Disconnected) | Ok(()) => Shutdown::Flushed,
-            Err(crossbeam::channel::RecvTimeoutError::Timeout) => Shutdown::DeadlinePassed,
+            Err(crossbeam::channel::RecvTimeoutError::Timeout) => {
+                ends.note_what_may_be_owed();
+                Shutdown::DeadlinePassed
+            }
         }
     }
 

@@ -10,14 +10,14 @@
 //! Client        a core's futures            client.rs, mailbox.rs
 //! storage.rs    thread: batches             pending.rs: what is queued stays visible
 //! reads.rs      look-ups, inline or pooled  retry.rs: connections that come and go
-//! writer.rs     thread: group commits
+//! writer.rs     thread: group commits     owed.rs, note.rs: purges that could not be done yet
 //! backend.rs    what a backend must do      memory.rs, sqlite/, postgres/
 //! ```
 //!
 //! Three promises, each with its reason:
 //! * A put is found by every look-up sent after it, although it is written later.
-//! * A purge that was answered hides everything stored before it, for every later look-up; a
-//!   removal of all rows also after a crash.
+//! * A purge that was answered hides everything stored before it, for every later look-up, also
+//!   after a crash; one that is still owed then, by forgetting everything.
 //! * A row comes back as it was put (a checksum tells) or not at all.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 #![deny(clippy::await_holding_refcell_ref)]
@@ -29,6 +29,8 @@ mod fault;
 mod handle;
 mod mailbox;
 mod memory;
+mod note;
+mod owed;
 mod pending;
 mod postgres;
 mod reads;

@@ -1,8 +1,10 @@
 //! What the writer has been told and has not done yet, as look-ups must see it.
 //!
-//! Owned by the storage thread. Operations carry a sequence number; the writer publishes the last
-//! one that it finished, and what is not above it is forgotten here. Until then rows are answered
-//! from here, and rows that a queued purge selects are hidden although the backend still has them.
+//! Owned by the storage thread. Operations carry a sequence number; the writer publishes up to
+//! which one puts are finished and up to which one purges are done, and what is not above them is
+//! forgotten here. Until then rows are answered from here, and rows that a queued purge selects are
+//! hidden although the backend still has them. A purge that is owed holds back no put: a row that
+//! the writer gave up is no longer counted as queued, and must not take memory here either.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +30,11 @@ pub(crate) struct Pending {
 pub(crate) struct Masks(Arc<VecDeque<(u64, Purge, Wall)>>);
 
 impl Masks {
+    /// The number of the oldest purge.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.0.front().map(|(seq, ..)| *seq)
+    }
+
     /// A row of the backend as the queued purges leave it.
     pub(crate) fn apply(&self, mut row: Row) -> Option<Row> {
         for (_, purge, at) in self.0.iter() {
@@ -76,8 +83,8 @@ impl Pending {
         self.apply(purge, upto, now);
     }
 
-    /// The writer finished everything up to this number.
-    pub(crate) fn on_written(&mut self, upto: u64) {
+    /// The writer has written or given up all puts up to this number.
+    pub(crate) fn on_puts_finished(&mut self, upto: u64) {
         while let Some((seq, digest)) = self.puts.front() {
             if *seq > upto {
                 break;
@@ -87,6 +94,10 @@ impl Pending {
             }
             self.puts.pop_front();
         }
+    }
+
+    /// The writer has done all purges up to this number.
+    pub(crate) fn on_purges_done(&mut self, upto: u64) {
         while self.masks.0.front().is_some_and(|(seq, ..)| *seq <= upto) {
             Arc::make_mut(&mut self.masks.0).pop_front();
         }
@@ -173,10 +184,10 @@ mod tests {
         let mut bench = Bench::default();
         let first = bench.put(1, "/a");
         let second = bench.put(1, "/a");
-        bench.pending.on_written(first);
+        bench.pending.on_puts_finished(first);
         assert!(bench.has(1), "the second put of the row is still queued");
         assert_eq!(bench.queued(), 1);
-        bench.pending.on_written(second);
+        bench.pending.on_puts_finished(second);
         assert!(!bench.has(1));
         assert_eq!(bench.queued(), 0);
     }
@@ -191,7 +202,9 @@ mod tests {
         assert!(bench.pending.masks().apply(row(3, "/b")).is_some());
         bench.put(1, "/a/1");
         assert!(bench.has(1));
-        bench.pending.on_written(purge);
+        bench.pending.on_puts_finished(purge);
+        assert!(bench.pending.masks().apply(row(2, "/a/2")).is_none(), "the purge is owed");
+        bench.pending.on_purges_done(purge);
         assert!(bench.pending.masks().apply(row(2, "/a/2")).is_some());
         assert_eq!(bench.queued(), 1);
     }
@@ -227,9 +240,9 @@ mod tests {
         assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
         bench.put(2, "/b");
         assert!(bench.has(2), "put after them");
-        bench.pending.on_written(last - 1);
+        bench.pending.on_purges_done(last - 1);
         assert!(bench.pending.masks().apply(row(2, "/b")).is_none());
-        bench.pending.on_written(last);
+        bench.pending.on_purges_done(last);
         assert!(bench.pending.masks().apply(row(2, "/b")).is_some());
     }
 

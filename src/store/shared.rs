@@ -8,8 +8,9 @@ use crossbeam::queue::SegQueue;
 use crate::base::Wall;
 use crate::store::fault::Dropped;
 use crate::store::mailbox::Reply;
+use crate::store::note::Note;
 use crate::store::row::{Digest, Purge, Row};
-use crate::store::settings::Settings;
+use crate::store::settings::{Backend, Settings};
 use crate::store::stats::StoreStats;
 
 /// A point in the sequence of clears. A row fetched before a clear and put after it is dropped.
@@ -54,10 +55,18 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// A purge could not be queued: everything is purged in its place.
     purge_lost: AtomicBool,
-    /// Sequence number of the last operation handed to the writer, and of the last one that it
-    /// finished (written or given up).
+    /// Sequence number of the last operation handed to the writer.
     pub(crate) issued: AtomicU64,
-    pub(crate) written: AtomicU64,
+    /// Up to this number puts are finished: written or given up.
+    pub(crate) puts_finished: AtomicU64,
+    /// Up to this number purges are done. Behind `puts_finished` while one is owed.
+    pub(crate) purges_done: AtomicU64,
+    /// The last purge handed to the writer.
+    pub(crate) purges_issued: AtomicU64,
+    /// Purges are owed: those that come now will be, too.
+    pub(crate) owes: AtomicBool,
+    /// That purges are owed, for the process after this one.
+    pub(crate) note: Note,
     /// Purges of other instances, for the storage thread, with the last number issued before.
     pub(crate) remote: SegQueue<(u64, Purge)>,
 }
@@ -72,7 +81,11 @@ impl Shared {
             closed: AtomicBool::new(false),
             purge_lost: AtomicBool::new(false),
             issued: AtomicU64::new(0),
-            written: AtomicU64::new(0),
+            puts_finished: AtomicU64::new(0),
+            purges_done: AtomicU64::new(0),
+            purges_issued: AtomicU64::new(0),
+            owes: AtomicBool::new(false),
+            note: note_of(settings),
             remote: SegQueue::new(),
         }
     }
@@ -96,6 +109,12 @@ impl Shared {
         self.purge_lost.load(Ordering::Relaxed) && self.purge_lost.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether a purge that somebody was told of may not have been done.
+    pub(crate) fn may_owe(&self) -> bool {
+        let issued = self.purges_issued.load(Ordering::Acquire);
+        self.purge_lost.load(Ordering::Acquire) || self.purges_done.load(Ordering::Acquire) < issued
+    }
+
     /// Admits a row to the write queue, or says why not.
     pub(crate) fn admit(self: &Arc<Self>, row: &Row) -> Result<Ticket, Dropped> {
         if self.closed() {
@@ -109,6 +128,17 @@ impl Shared {
         let too_many = rows_before >= self.queue_depth;
         let too_large = bytes_before > 0 && bytes_before + bytes > self.queue_bytes_max;
         if too_many || too_large { Err(Dropped::QueueFull) } else { Ok(ticket) }
+    }
+}
+
+/// With PostgreSQL nothing is kept on this machine, but the folder may be there all the same.
+fn note_of(settings: &Settings) -> Note {
+    let path = &settings.path;
+    let there = path.parent().is_some_and(|it| it.is_dir());
+    match settings.backend {
+        Backend::Sqlite if path.file_name().is_some() => Note::beside(path),
+        Backend::Postgres if there => Note::beside(path),
+        _ => Note::default(),
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use crossbeam::select;
@@ -27,6 +27,10 @@ use crate::store::shared::{Command, Control, Shared, WriteOp};
 const BATCH_MAX: usize = 256;
 /// At least so often the thread goes round, for its heartbeat and idle connections.
 const TICK: Duration = Duration::from_millis(250);
+/// A purge that is not done by then is noted as owed: before anybody gives up waiting for it.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
+/// After a note that could not be made.
+const NOTE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The storage thread's state.
 pub(crate) struct Storage {
@@ -38,6 +42,8 @@ pub(crate) struct Storage {
     reads: Reads,
     /// Puts of this batch; handed on after its look-ups are answered.
     outgoing: Vec<WriteOp>,
+    /// The oldest purge that is not done, and when it was first seen.
+    oldest: Option<(u64, Instant)>,
 }
 
 impl Storage {
@@ -49,7 +55,7 @@ impl Storage {
         reads: Reads,
     ) -> Self {
         let pending = Pending::default();
-        Self { shared, data, control, writer, pending, reads, outgoing: Vec::new() }
+        Self { shared, data, control, writer, pending, reads, outgoing: Vec::new(), oldest: None }
     }
 
     /// Runs until [`Control::Stop`] or until nobody can send any more.
@@ -119,10 +125,12 @@ impl Storage {
 
     /// Learns what the writer has done since.
     fn catch_up(&mut self) {
-        self.pending.on_written(self.shared.written.load(Ordering::Acquire));
+        self.pending.on_puts_finished(self.shared.puts_finished.load(Ordering::Acquire));
+        self.pending.on_purges_done(self.shared.purges_done.load(Ordering::Acquire));
         while let Some((upto, purge)) = self.shared.remote.pop() {
             self.pending.on_remote_purge(&purge, upto, clock::wall());
         }
+        self.note_late_purge();
     }
 
     fn take(&mut self, command: Command, burst: &mut Burst, asked: &mut Vec<(Digest, Reply)>) {
@@ -151,7 +159,9 @@ impl Storage {
         let op = match control {
             Control::Purge { purge, reply } => {
                 let seq = self.issue();
+                self.shared.purges_issued.store(seq, Ordering::Release);
                 self.pending.on_purge(purge.clone(), seq, clock::wall());
+                let reply = self.reply_if_owed(reply);
                 WriteOp::Purge { purge, seq, reply }
             }
             Control::Sweep { now, reply } => WriteOp::Sweep { now, reply },
@@ -163,11 +173,42 @@ impl Storage {
         self.hand_on();
     }
 
+    /// Behind purges that are owed, one is owed too: nobody waits for the writer to say so, which
+    /// may be trying the first of them at this moment.
+    fn reply_if_owed(&self, reply: Reply) -> Reply {
+        if !self.shared.owes.load(Ordering::Acquire) {
+            return reply;
+        }
+        reply.send(Answer::Unavailable(self.shared.why_owed()));
+        Reply::nobody()
+    }
+
     fn make_up_for_lost_purge(&mut self) {
         if self.shared.take_lost_purge() {
-            tracing::warn!("more purges than can wait: everything stored is purged");
+            tracing::warn!("purges were lost: everything stored is purged in their place");
             self.batch(None, usize::MAX);
             self.order(Control::Purge { purge: Purge::CLEAR, reply: Reply::nobody() });
+            self.shared.note.adopt(self.shared.purges_issued.load(Ordering::Acquire));
+        }
+    }
+
+    /// Notes a purge that takes long: whoever waits for it will be told that it is owed, and the
+    /// writer, which would note it, may hang.
+    fn note_late_purge(&mut self) {
+        let oldest = self.pending.masks().oldest();
+        if oldest != self.oldest.map(|(seq, _)| seq) {
+            self.oldest = oldest.map(|seq| (seq, Instant::now()));
+        }
+        let late = self.oldest.is_some_and(|(_, since)| since.elapsed() > NOTE_AFTER);
+        if !late {
+            return;
+        }
+        // All that were ordered by now: those behind it wait as long.
+        let upto = self.shared.purges_issued.load(Ordering::Acquire);
+        if let Err(error) = self.shared.note.make(upto) {
+            // Once: it is tried again when the next one is late.
+            self.oldest = oldest.map(|seq| (seq, Instant::now() + NOTE_PAUSE));
+            tracing::error!(%error, "a purge that takes long can't be noted");
         }
     }
 

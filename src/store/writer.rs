@@ -17,8 +17,9 @@ use hashbrown::HashSet;
 use crate::base::Wall;
 use crate::store::backend::{Backend, GROUP_ROWS_MAX, Step, Upkeep, Writer, Written};
 use crate::store::clock;
-use crate::store::fault::{Fault, Unavailable};
+use crate::store::fault::Fault;
 use crate::store::mailbox::{Answer, Reply};
+use crate::store::owed::Owed;
 use crate::store::retry::Lazy;
 use crate::store::row::{Purge, Row};
 use crate::store::shared::{Epoch, OnRemotePurge, Shared, Ticket, WriteOp};
@@ -35,8 +36,6 @@ const GROUP_PURGES_MAX: usize = 64;
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
 /// How often the gauges of rows and bytes are refreshed.
 const USAGE_EVERY: Duration = Duration::from_secs(10);
-/// Purges owed to a backend that is away; past it they become one purge of everything.
-const OWED_MAX: usize = 64;
 /// Times a group is put again because other instances purged meanwhile.
 const BEHIND_MAX: usize = 5;
 
@@ -50,7 +49,7 @@ pub(crate) struct WriterThread {
     writer: Lazy<Box<dyn Writer>>,
     on_remote: Option<OnRemotePurge>,
     sweeps: VecDeque<Sweep>,
-    owed: VecDeque<(u64, Purge)>,
+    owed: Owed,
     /// Purges of other instances that may concern puts still in the channel.
     masks: Vec<(u64, Purge)>,
     /// The last operation that was written or given up.
@@ -108,6 +107,7 @@ impl WriterThread {
     ) -> Self {
         let now = Instant::now();
         Self {
+            owed: Owed::new(Arc::clone(&shared)),
             shared,
             ops,
             next: None,
@@ -115,7 +115,6 @@ impl WriterThread {
             writer: Lazy::new(),
             on_remote,
             sweeps: VecDeque::new(),
-            owed: VecDeque::new(),
             masks: Vec::new(),
             finished: 0,
             upkeep_due: now,
@@ -142,9 +141,8 @@ impl WriterThread {
         }
         // Once more, with or without back-off: the last chance of what is owed.
         self.pay();
-        if !self.owed.is_empty() {
-            tracing::error!(purges = self.owed.len(), "ended with purges that were never applied");
-        }
+        self.publish();
+        self.owed.on_end();
     }
 
     fn busy(&self) -> bool {
@@ -267,7 +265,10 @@ impl WriterThread {
     fn purge(&mut self, orders: Vec<Order>) {
         self.finished = orders.last().map_or(self.finished, |it| it.seq);
         let purges: Vec<Purge> = orders.iter().map(|it| it.purge.clone()).collect();
-        let done = if self.owed.is_empty() { self.purge_all_steps(&purges) } else { self.unpaid() };
+        let done = match self.owed.is_empty() {
+            true => self.purge_all_steps(&purges),
+            false => Err(self.owed.fault()),
+        };
         match done {
             Ok(rows) => {
                 self.publish();
@@ -277,7 +278,7 @@ impl WriterThread {
             }
             Err(fault) => {
                 for Order { purge, seq, reply } in orders {
-                    self.owe(purge, seq);
+                    self.owed.owe(purge, seq, &fault);
                     reply.send(Answer::Unavailable(fault.reason));
                 }
             }
@@ -301,41 +302,26 @@ impl WriterThread {
         }
     }
 
-    fn unpaid(&self) -> Result<Vec<u64>, Fault> {
-        let reason = self.shared.stats.writes_unavailable();
-        let reason = reason.unwrap_or(Unavailable::Starting);
-        Err(Fault::new(reason, "earlier purges are still owed"))
-    }
-
-    fn owe(&mut self, purge: Purge, seq: u64) {
-        if self.owed.len() < OWED_MAX {
-            return self.owed.push_back((seq, purge));
-        }
-        // The first number is kept: everything from there on stays hidden.
-        let first = self.owed.front().map_or(seq, |(seq, _)| *seq);
-        self.owed.clear();
-        self.owed.push_back((first, Purge::CLEAR));
-    }
-
     /// Applies owed purges until one fails again.
     fn pay(&mut self) {
-        while let Some((_, purge)) = self.owed.front() {
-            let purge = purge.clone();
-            if self.purge_all_steps(&[purge]).is_err() {
-                return;
+        while let Some(purge) = self.owed.first() {
+            match self.purge_all_steps(&[purge]) {
+                Ok(_) => self.owed.on_paid(),
+                Err(fault) => return self.owed.on_failed(&fault),
             }
-            self.owed.pop_front();
         }
     }
 
-    /// Tells the storage thread what is finished: nothing at or after an owed purge is.
+    /// Tells the storage thread what is finished: of the purges none at or after an owed one.
     fn publish(&self) {
-        let written = self.owed.front().map_or(self.finished, |(seq, _)| seq - 1);
-        self.shared.written.store(written, Ordering::Release);
+        let done = self.owed.done_upto(self.finished);
+        self.shared.purges_done.store(done, Ordering::Release);
+        self.shared.puts_finished.store(self.finished, Ordering::Release);
+        self.shared.note.settle(done);
     }
 
     fn background(&mut self) {
-        if !self.owed.is_empty() {
+        if self.owed.is_due() {
             self.pay();
             self.publish();
         }
@@ -346,6 +332,10 @@ impl WriterThread {
         if now >= self.usage_due {
             self.usage_due = now + USAGE_EVERY;
             drop(self.usage());
+            if self.shared.note.inherit() {
+                // Of an instance that has ended since this one began.
+                self.shared.lose_purge();
+            }
         }
         if let Some(mut sweep) = self.sweeps.pop_front() {
             match self.sweep_step(sweep.now) {

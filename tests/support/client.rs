@@ -49,6 +49,11 @@ impl Client {
         self.stream
     }
 
+    /// Its address, as the daemon sees it.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Another deadline for reads.
     pub fn patience(&mut self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).unwrap();
@@ -162,6 +167,21 @@ impl Client {
             bytes = self.buf.len() + 1;
         }
         &self.buf
+    }
+
+    /// Takes exactly `bytes` of what comes; `None` when the daemon closed before.
+    #[track_caller]
+    pub fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let mut part = [0; 16 * 1024];
+        while self.buf.len() < bytes {
+            match self.stream.read(&mut part) {
+                Ok(0) => return None,
+                Ok(more) => self.buf.extend_from_slice(&part[..more]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("nothing came"),
+                Err(_) => return None,
+            }
+        }
+        Some(self.buf.drain(..bytes).collect())
     }
 
     /// Everything up to the close; a reset ends it too.

@@ -12,7 +12,9 @@
 //! | `multiplex` | an origin that speaks HTTP/2, on an event loop |
 //! | `faulty` | an origin that fails in every way, by dice, over HTTP/1.1, TLS and HTTP/2 |
 //! | `dice` | chance that can be played again |
-//! | `frames` | HTTP/2 by hand, for origins that break its rules |
+//! | `http2` | a client that speaks HTTP/2, on an event loop |
+//! | `frames` | HTTP/2 by hand, for origins and clients that break its rules |
+//! | `probe` | a daemon that is sent HTTP/2 by hand, and what comes of it |
 //! | `hosts` | a hosts file of a daemon's own |
 //! | `tls` | a client over TLS, and certificates |
 //! | `metrics` | what `/metrics` says, by series |
@@ -34,11 +36,13 @@ pub mod dice;
 pub mod faulty;
 pub mod frames;
 pub mod hosts;
+pub mod http2;
 pub mod load;
 pub mod message;
 pub mod metrics;
 pub mod multiplex;
 pub mod origin;
+pub mod probe;
 pub mod proxy;
 pub mod ranges;
 pub mod structured;
@@ -48,6 +52,7 @@ pub use client::{Client, Fault};
 pub use dice::Dice;
 pub use faulty::Faulty;
 pub use hosts::Hosts;
+pub use http2::{Http2, Windows};
 pub use message::{Request, Response};
 pub use metrics::Metrics;
 pub use multiplex::{Latch, Limits, Multiplexing};

@@ -90,6 +90,19 @@ impl Made {
         Arc::new(config)
     }
 
+    /// What a client needs that trusts this certificate and no other, offering these protocols.
+    pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// Writes both into `folder`, the way a tool that renews certificates would.
     pub fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -110,15 +123,13 @@ impl Made {
 
     /// The same over a socket that has been written to already.
     pub fn over(&self, stream: TcpStream) -> std::io::Result<Secure> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        self.offering(stream, &[])
+    }
+
+    /// The same, offering these protocols.
+    pub fn offering(&self, stream: TcpStream, alpn: &[&str]) -> std::io::Result<Secure> {
         let name = ServerName::try_from("localhost").unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let tls = ClientConnection::new(self.client(alpn), name).unwrap();
         let mut stream = StreamOwned::new(tls, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
@@ -134,6 +145,12 @@ pub struct Secure {
 }
 
 impl Secure {
+    /// The protocol agreed on (ALPN).
+    pub fn protocol(&self) -> Option<String> {
+        let protocol = self.stream.conn.alpn_protocol();
+        protocol.map(|it| String::from_utf8_lossy(it).into_owned())
+    }
+
     /// A request without a body and its answer.
     #[track_caller]
     pub fn ask(&mut self, method: &str, target: &str, fields: &[(&str, &str)]) -> Response {

@@ -150,12 +150,12 @@ fn a_made_up_lifetime_is_only_for_statuses_that_allow_it_or_public() {
         let plain = Facts::of(&head(status, &[]), AT_ONCE, &settings);
         let expected = match status {
             200 | 203 | 204 | 206 | 300 | 301 | 308 => secs(100),
-            404 | 405 | 410 | 414 | 501 => secs(20),
+            404 | 410 => secs(20),
             _ => Duration::ZERO,
         };
         assert_eq!(plain.lifetime, expected, "{status}");
         let public = head(status, &[("Cache-Control", "public")]);
-        let expected = if status < 400 { secs(100) } else { secs(20) };
+        let expected = if status < 400 { secs(100) } else { expected };
         assert_eq!(Facts::of(&public, AT_ONCE, &settings).lifetime, expected, "{status}");
     }
 }
@@ -170,7 +170,7 @@ fn last_modified_yields_a_share_where_the_settings_yield_nothing() {
         Facts::of(&head, AT_ONCE, settings).lifetime
     };
     assert_eq!(lifetime(200, -1_000, &off), secs(100));
-    assert_eq!(lifetime(404, -1_000, &off), secs(100));
+    assert_eq!(lifetime(404, -1_000, &off), Duration::ZERO);
     assert_eq!(lifetime(403, -1_000, &off), Duration::ZERO);
     assert_eq!(lifetime(200, -100_000_000, &off), DAY);
     assert_eq!(lifetime(200, 1_000, &off), Duration::ZERO);
@@ -193,6 +193,24 @@ fn a_forced_lifetime_replaces_what_the_origin_states_for_a_success() {
     assert_eq!(of(301, "s-maxage=100"), (secs(9), LifetimeSource::Forced));
     assert_eq!(of(404, "max-age=1"), (secs(1), LifetimeSource::MaxAge));
     assert_eq!(of(500, "max-age=1"), (secs(1), LifetimeSource::MaxAge));
+}
+
+#[test]
+fn a_forced_lifetime_counts_from_reception_however_old_the_response_is() {
+    let settings = Settings { force_ttl: Some(secs(9)), ..Settings::default() };
+    let old = at(-1_000_000);
+    let cases: [(Lines<'_>, u64); 3] = [
+        (&[], 0),
+        (&[("Age", "100"), ("Cache-Control", "max-age=50")], 100),
+        (&[("Date", &old)], 1_000_000),
+    ];
+    for (lines, age) in cases {
+        let facts = Facts::of(&head(200, lines), AT_ONCE, &settings);
+        // The age that is told stays true.
+        assert_eq!(facts.age(NOW), secs(age), "{lines:?}");
+        assert_eq!(facts.ttl(NOW), 9, "{lines:?}");
+        assert!(facts.is_fresh(NOW.plus(secs(8))) && !facts.is_fresh(NOW.plus(secs(9))));
+    }
 }
 
 #[test]

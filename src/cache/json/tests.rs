@@ -370,6 +370,8 @@ fn other_types_are_compared_byte_by_byte() {
     assert_ne!(plain("[1]"), json("[1]").unwrap());
     assert_eq!(digest_body(b"", b"\xff{"), digest_body(b"", b"\xff{"));
     assert_ne!(digest_body(b"a", b"b"), digest_body(b"", b"ab"));
+    assert_ne!(digest_nothing(b"a"), digest_nothing(b""));
+    assert_ne!(digest_nothing(b"a"), digest_body(b"a", b"").unwrap());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cache::Forward;
 use crate::cache::facts::LifetimeSource;
 use crate::cache::sample::{AT_ONCE, NOW, get, get_with, head, secs};
 
@@ -57,7 +58,7 @@ fn request_directives_are_honoured() {
         ("max-age=100", "max-stale=x", 100, Reuse::Validate(Stale)),
         ("max-age=100", "max-stale=0", 100, Reuse::Validate(Stale)),
         ("max-age=100", "max-stale, max-age=105", 105, Reuse::Stale(MaxStale)),
-        ("max-age=100", "max-stale, max-age=105", 106, Reuse::Validate(RequestMaxAge)),
+        ("max-age=100", "max-stale, max-age=105", 106, Reuse::Validate(Stale)),
         ("max-age=100", "max-stale, min-fresh=1", 105, Reuse::Validate(Stale)),
         ("max-age=100, no-cache", "max-stale", 0, Reuse::Validate(Reason::NoCache)),
     ] {
@@ -104,7 +105,21 @@ fn a_reload_of_what_is_immutable_is_served_while_fresh() {
     let stated = "max-age=10, immutable";
     assert_eq!(decided(stated, "max-age=0", 5), Reuse::Fresh);
     assert_eq!(decided(stated, "no-cache", 5), Reuse::Validate(Reason::RequestNoCache));
-    assert_eq!(decided(stated, "max-age=0", 10), Reuse::Validate(Reason::RequestMaxAge));
+    assert_eq!(decided(stated, "max-age=0", 10), Reuse::Validate(Reason::Stale));
+}
+
+/// RFC 9211 section 2.2: `request` is for a fresh response that the request does not allow.
+#[test]
+fn what_is_stale_is_forwarded_as_stale_whatever_the_request_wants() {
+    let stated = "max-age=10, stale-while-revalidate=60";
+    for wanted in ["no-cache", "max-age=0", "max-age=5", "min-fresh=99"] {
+        for (seconds, forward) in [(9, Forward::Request), (10, Forward::Stale)] {
+            let Reuse::Validate(reason) = decided(stated, wanted, seconds) else {
+                panic!("{wanted} after {seconds}");
+            };
+            assert_eq!(reason.forward(), Some(forward), "{wanted} after {seconds}");
+        }
+    }
 }
 
 #[test]

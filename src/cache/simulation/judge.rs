@@ -231,17 +231,23 @@ fn age_of(truth: &Truth, now: Wall) -> u128 {
 
 /// RFC 9111 section 4.2.1, in milliseconds.
 fn lifetime_of(truth: &Truth, settings: &Settings) -> u128 {
+    let success = truth.status == 200 || (truth.public && truth.status < 400);
     let configured = match truth.status {
-        200 => settings.ttl,
-        404 => settings.negative_ttl,
-        _ if truth.public && truth.status < 400 => settings.ttl,
-        _ if truth.public => settings.negative_ttl,
-        _ => std::time::Duration::ZERO,
+        404 => settings.negative_ttl.as_millis(),
+        _ if success && settings.ttl.is_zero() => share_since_change(truth),
+        _ if success => settings.ttl.as_millis(),
+        _ => 0,
     };
     let expires =
         truth.expires.map(|expires| millis(expires.as_secs().saturating_sub(truth.date.as_secs())));
     let stated = truth.s_maxage.or(truth.max_age).map(millis).or(expires);
-    stated.unwrap_or(configured.as_millis())
+    stated.unwrap_or(configured)
+}
+
+/// RFC 9111 section 4.2.2: a tenth of the time since Last-Modified, at most a day.
+fn share_since_change(truth: &Truth) -> u128 {
+    let since = truth.modified.map(|it| truth.date.as_secs().saturating_sub(it.as_secs()));
+    since.map_or(0, |since| (millis(since) / 10).min(millis(86_400)))
 }
 
 fn millis(seconds: u64) -> u128 {

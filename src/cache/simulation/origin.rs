@@ -124,6 +124,8 @@ pub(super) struct Truth {
     pub stale_while_revalidate: Option<u64>,
     pub stale_if_error: Option<u64>,
     pub set_cookie: bool,
+    /// Last-Modified.
+    pub modified: Option<Wall>,
     pub vary_foo: bool,
     pub vary_bar: bool,
     pub vary_any: bool,
@@ -164,6 +166,10 @@ impl Truth {
             stale_while_revalidate: random.maybe(4, |random| random.below(40)),
             stale_if_error: random.maybe(4, |random| random.below(40)),
             set_cookie: random.one_in(8),
+            // Beside a Date that is told, so that the time between them is in whole seconds.
+            modified: random
+                .maybe(2, |random| date.minus(Duration::from_secs(random.below(900))))
+                .filter(|_| told_date),
             vary_foo: random.one_in(2),
             vary_bar: random.one_in(4),
             vary_any: random.one_in(20),
@@ -201,6 +207,9 @@ impl Truth {
         if self.told_date {
             fields.push("Date", write_http_date(self.date));
         }
+        if let Some(modified) = self.modified {
+            fields.push("Last-Modified", write_http_date(modified));
+        }
         if let Some(expires) = self.expires {
             fields.push("Expires", write_http_date(expires));
         }
@@ -222,13 +231,14 @@ impl Truth {
         ResponseHead { status: self.status, version: Version::Http11, fields }
     }
 
-    /// What is meant after a 304 with `newer`: everything it says, and the old Expires where it
-    /// has none (RFC 9111 section 3.2).
+    /// What is meant after a 304 with `newer`: everything it says, and the old Expires and
+    /// Last-Modified where it has none (RFC 9111 section 3.2).
     pub fn updated_by(&self, newer: Self) -> Self {
         Self {
             id: self.id,
             status: self.status,
             expires: newer.expires.or(self.expires),
+            modified: newer.modified.or(self.modified),
             // A new cookie takes the old one's place, and is kept only where it may be shared.
             set_cookie: if newer.set_cookie { newer.shares_cookie() } else { self.set_cookie },
             ..newer

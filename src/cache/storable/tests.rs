@@ -97,6 +97,36 @@ fn only_responses_to_cacheable_methods_are_stored() {
     assert_eq!(store(Method::Put, &by_body), Err(Reason::MethodNotCached));
 }
 
+/// RFC 9110 section 9.3.3: a POST's response needs explicit freshness.
+#[test]
+fn a_post_is_not_stored_on_a_guess() {
+    let methods = crate::cache::Methods { post: true, query: true, ..Settings::default().methods };
+    let settings = Settings { methods, ..Settings::default() };
+    let forced = Settings { force_ttl: Some(secs(60)), ..settings };
+    let later = at(60);
+    let modified = at(-86_400);
+    let rows: [(Lines<'_>, bool); 8] = [
+        (&[("Cache-Control", "max-age=60")], true),
+        (&[("Cache-Control", "s-maxage=60")], true),
+        (&[("CDN-Cache-Control", "max-age=60")], true),
+        (&[("Expires", &later)], true),
+        (&[], false),
+        (&[("Cache-Control", "public")], false),
+        (&[("Last-Modified", &modified)], false),
+        (&[("Cache-Control", "no-cache"), ("ETag", "\"a\"")], false),
+    ];
+    for (lines, stored) in rows {
+        let store = |method: Method, settings: &Settings| {
+            let request = RequestFacts::parse(&method, &Fields::new());
+            storable(&request, &head(200, lines), AT_ONCE, settings).map(drop)
+        };
+        let expected = if stored { Ok(()) } else { Err(Reason::NoFreshness) };
+        assert_eq!(store(Method::Post, &settings), expected, "{lines:?}");
+        assert_eq!(store(Method::Query, &settings), Ok(()), "{lines:?}");
+        assert_eq!(store(Method::Post, &forced), Ok(()), "the operator's word, {lines:?}");
+    }
+}
+
 /// RFC 9111 section 3, RFC 9110 section 15, RFC 6585.
 #[test]
 fn a_status_is_stored_with_a_lifetime_unless_it_is_for_one_request() {
@@ -140,15 +170,28 @@ fn without_a_lifetime_the_status_must_allow_one() {
         let expected = if stored { Ok(()) } else { Err(Reason::NoFreshness) };
         assert_eq!(judged(status, &[]), expected, "{status}");
     }
-    let negative = Settings { negative_ttl: secs(5), ..Settings::default() };
-    for status in [404, 405, 410, 414, 501] {
-        assert!(storable(&get(&[]), &head(status, &[]), AT_ONCE, &negative).is_ok(), "{status}");
-    }
-    let public = head(599, &[("Cache-Control", "public")]);
-    assert!(storable(&get(&[]), &public, AT_ONCE, &negative).is_ok());
+}
+
+/// "Lifetime of 404 and 410 without explicit freshness; 0 stores none."
+#[test]
+fn without_explicit_freshness_404_and_410_alone_are_kept_and_only_where_it_is_set() {
     let modified = at(-86_400);
-    assert_eq!(judged(404, &[("Last-Modified", &modified), ("Date", DATE)]), Ok(()));
-    assert_eq!(judged(403, &[("Last-Modified", &modified)]), Err(Reason::NoFreshness));
+    let public = ("Cache-Control", "public");
+    let bare: Lines<'_> = &[];
+    let heads = [bare, &[("Last-Modified", modified.as_str()), ("Date", DATE)], &[public]];
+    for lines in heads {
+        for status in [400, 403, 404, 405, 410, 414, 451, 500, 501, 503, 599] {
+            for (ttl, kept) in [(0, false), (5, matches!(status, 404 | 410))] {
+                let settings = Settings { negative_ttl: secs(ttl), ..Settings::default() };
+                let judged = storable(&get(&[]), &head(status, lines), AT_ONCE, &settings);
+                let lifetime = judged.map(|facts| facts.lifetime);
+                let expected = if kept { Ok(secs(5)) } else { Err(Reason::NoFreshness) };
+                assert_eq!(lifetime, expected, "{status} {lines:?} negative_ttl={ttl}");
+            }
+        }
+    }
+    // What the origin states holds for every error.
+    assert_eq!(judged(501, &[("Cache-Control", "max-age=60")]), Ok(()));
 }
 
 /// RFC 9111 section 5.2.2.3.
@@ -271,6 +314,8 @@ fn fields_of_the_connection_and_withheld_ones_are_not_stored() {
             ("Transfer-Encoding", "chunked"),
             ("Upgrade", "h2c"),
             ("Age", "5"),
+            ("x-request-id", "of the first client"),
+            ("X-Offline", "true"),
             ("Date", DATE),
             ("Set-Cookie", "a=b"),
             ("Content-Range", "x"),

@@ -50,10 +50,6 @@ pub(in crate::http1) const REFUSED: Rows = &[
         &[("2.2 white space before the first field", b"HTTP/1.1 200 OK\r\n A: b\r\n\r\n")],
     ),
     (field(FieldFault::ObsFold), &[("5.2 obs-fold", b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n")]),
-    (
-        field(FieldFault::SpaceBeforeColon),
-        &[("5.1 white space before the colon", b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n")],
-    ),
     (field(FieldFault::EmptyName), &[("9110 5.1 empty name", b"HTTP/1.1 200 OK\r\n: b\r\n\r\n")]),
     (field(FieldFault::BadName), &[("9110 5.1 no colon", b"HTTP/1.1 200 OK\r\nA\r\n\r\n")]),
     (
@@ -143,6 +139,26 @@ const fn field(fault: FieldFault) -> ResponseFault {
 fn read(method: Method, head: impl AsRef<[u8]>) -> Response {
     let read = parse_response(head.as_ref(), &Limits::default(), &method).unwrap();
     read.unwrap_or_else(|| panic!("unfinished: {}", head.as_ref().escape_ascii()))
+}
+
+/// RFC 9112 section 5.1: a proxy removes it.
+#[test]
+fn rfc9112_5_1_white_space_before_a_colon_is_removed() {
+    let sloppy = b"HTTP/1.1 200 a : b\r\nA : b : c\r\nContent-Length\t : 3\r\nX:y\r\n\r\nabc";
+    let clean = b"HTTP/1.1 200 a : b\r\nA: b : c\r\nContent-Length: 3\r\nX:y\r\n\r\nabc";
+    let parse = |text: &[u8]| parse_response(text, &Limits::default(), &Method::Get).unwrap();
+    let mended = parse(sloppy).unwrap();
+    let expected = parse(clean).unwrap();
+    assert_eq!(mended.head_len, sloppy.len() - 3);
+    assert_eq!(Response { head_len: expected.head_len, ..mended }, expected);
+    for end in 0..sloppy.len() - 3 {
+        assert_eq!(parse(&sloppy[..end]), None, "{end}");
+    }
+    for smuggled in ["A\r : b", "A \r: b", "A\n : b", " A : b", "A B : c", "A : \0"] {
+        let text = format!("HTTP/1.1 200 OK\r\nX : y\r\n{smuggled}\r\n\r\n");
+        let parsed = parse_response(text.as_bytes(), &Limits::default(), &Method::Get);
+        assert!(parsed.is_err(), "{smuggled:?}");
+    }
 }
 
 #[test]

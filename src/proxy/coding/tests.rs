@@ -175,3 +175,37 @@ fn a_core_does_what_takes_it_a_millisecond_and_a_half() {
     // Small as it is stored, large as it is sent.
     assert!(usual.is_for_core(&zipped(1, 64 * 1024)) && !usual.is_for_core(&zipped(1, 1 << 20)));
 }
+
+/// RFC 9530 section 3.1: a digest is of one coding.
+#[test]
+fn no_digest_goes_with_the_other_coding() {
+    let digests = ["Content-Digest", "Repr-Digest", "Content-MD5", "digest"];
+    let all: Vec<(&str, &str)> = digests.iter().map(|name| (*name, "sha-256=:AAAA:")).collect();
+    let plain = plain(1, 4_000);
+    let zipped = encode::gzip(plain.body(), encode::Level::default()).unwrap();
+    let zipped = entry(zipped, &[&all[..], &[("Content-Encoding", "gzip")]].concat());
+    let plain = entry(plain.body().to_vec(), &all);
+    for stored in [plain, zipped] {
+        let made = recipe().make(&stored).unwrap();
+        for name in digests {
+            assert!(stored.fields().contains(name) && !made.fields.contains(name), "{name}");
+        }
+    }
+}
+
+/// RFC 1952 section 2.2, RFC 9110 section 8.4.1.3.
+#[test]
+fn several_members_and_the_old_name_are_inflated_too() {
+    let plain = plain(1, 4_000);
+    let one = encode::gzip(plain.body(), encode::Level::default()).unwrap();
+    for coding in ["gzip", "x-gzip", "X-GZIP"] {
+        let stored = entry([&one[..], &one].concat(), &[("Content-Encoding", coding)]);
+        assert!(stored.marks().gzip);
+        let made = recipe().make(&stored).unwrap();
+        assert_eq!(made.body, [&plain.body()[..], plain.body()].concat());
+        assert!(!made.fields.contains("Content-Encoding"));
+    }
+    // What it becomes is not known beforehand, so that no core may do it.
+    let long = entry([&one[..], &one].concat(), &[("Content-Encoding", "gzip")]);
+    assert!(!recipe().is_for_core(&long) && recipe().is_for_core(&zipped(1, 4_000)));
+}

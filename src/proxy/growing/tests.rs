@@ -117,3 +117,45 @@ fn a_body_that_is_let_go_without_readers_has_none_any_more() {
         assert!(body.reader().is_none());
     }
 }
+
+/// One who comes after the first has left is read for.
+#[test]
+fn a_body_that_is_let_go_goes_on_for_who_came_after_it_was_abandoned() {
+    let body = Growing::new(Keep::All);
+    body.abandon();
+    let mut late = body.reader().unwrap();
+    assert!(body.let_go());
+    body.push(Bytes::from_static(b"a"));
+    assert_eq!((now(body.room()), now(late.next())), (Some(true), chunk("a")));
+}
+
+#[test]
+fn a_kept_body_is_given_up_only_while_nobody_reads_it() {
+    let body = Growing::new(Keep::All);
+    let reader = body.reader().unwrap();
+    assert_eq!((body.is_read(), now(body.unread()), body.give_up()), (true, None, false));
+    assert_eq!(now(body.passing()), None);
+    drop(reader);
+    assert_eq!((body.is_read(), now(body.unread()), body.give_up()), (false, Some(()), true));
+    assert_eq!(now(body.passing()), Some(()));
+    assert!(body.reader().is_none());
+}
+
+/// Who waits for the whole learns at once that there will be none.
+#[test]
+fn letting_a_body_go_wakes_who_waits_for_the_whole() {
+    struct Count(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let count = Arc::new(Count(std::sync::atomic::AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let body = Growing::new(Keep::All);
+    let _reader = body.reader().unwrap();
+    let mut waiting = pin!(body.passing());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(body.let_go());
+    assert_eq!(count.0.load(std::sync::atomic::Ordering::SeqCst), 1);
+}

@@ -276,6 +276,41 @@ impl Thread for Reader {
     }
 }
 
+/// A request on a core that takes from the second tier without a lead, as those do that gather
+/// variants or go alone. Its stretch begins with the answer, without a look at the inbox.
+struct Offerer(usize, Hand);
+
+impl Thread for Offerer {
+    fn steps(&self) -> usize {
+        4
+    }
+
+    fn step(&mut self, number: usize, world: &mut World) {
+        let Self(core, hand) = self;
+        match number {
+            0 => {
+                world.look_at_inbox(*core);
+                hand.mark = Some(world.journal.mark());
+            }
+            1 => hand.read(world),
+            2 => {
+                world.impossible |= world.cores[*core].busy;
+                let (Some(mark), Some(brought)) = (hand.mark, hand.brought.take()) else { return };
+                let journal = &world.journal;
+                let spared = || journal.spared(mark, KEY);
+                hand.brought = match world.hub.offer(world.hash(), &brought, NOW, spared) {
+                    Offered::Shown => Some(brought),
+                    Offered::Known(live) => Some(live),
+                    Offered::Doomed => None,
+                };
+                hand.published = Some(Published::New);
+                world.cores[*core].busy = true;
+            }
+            _ => hand.show(*core, world),
+        }
+    }
+}
+
 impl Hand {
     fn read(&mut self, world: &World) {
         self.brought = world.second_tier.map(|version| world.entry(version));
@@ -378,6 +413,10 @@ fn reader(core: usize) -> Box<dyn Thread> {
     Box::new(Reader(core, Hand::default()))
 }
 
+fn offerer(core: usize) -> Box<dyn Thread> {
+    Box::new(Offerer(core, Hand { stored: true, ..Hand::default() }))
+}
+
 fn purger() -> Box<dyn Thread> {
     Box::<Purger>::default()
 }
@@ -402,11 +441,23 @@ fn no_order_of_a_reader_a_fetch_and_a_purge_keeps_what_was_purged() {
 }
 
 #[test]
+fn no_order_of_an_offer_from_the_second_tier_and_a_purge_keeps_what_was_purged() {
+    let possible = every_order(Some(OLD), &|| vec![offerer(0), purger()]);
+    assert!(possible > 100, "{possible} orders");
+    let possible = every_order(Some(OLD), &|| vec![offerer(1), reader(0), purger()]);
+    assert!(possible > 5_000, "{possible} orders");
+}
+
+#[test]
 fn no_order_of_two_fetches_leaves_an_older_entry_beside_a_newer_one() {
-    let threads: [&dyn Fn() -> Vec<Box<dyn Thread>>; 3] =
-        [&|| vec![leader(0), leader(1)], &|| vec![leader(0), solo(1)], &|| {
-            vec![solo(0), solo(1), reader(1)]
-        }];
+    let threads: [&dyn Fn() -> Vec<Box<dyn Thread>>; 6] = [
+        &|| vec![leader(0), leader(1)],
+        &|| vec![leader(0), solo(1)],
+        &|| vec![solo(0), solo(1), reader(1)],
+        &|| vec![offerer(0), solo(1), reader(0)],
+        &|| vec![offerer(0), leader(1)],
+        &|| vec![offerer(0), offerer(1), reader(0)],
+    ];
     for threads in threads {
         // Without a purge the version stays what it was: only that nothing is left over is checked.
         let steps: Vec<usize> = threads().iter().map(|it| it.steps()).collect();

@@ -269,8 +269,9 @@ async fn read(mut reader: Reader, key: &[u8]) {
 
 fn incoming(body: &Arc<Growing>) -> Incoming {
     let head = ResponseHead { status: 200, version: Version::Http11, fields: Fields::new() };
-    let (length, gzip, shared, reason) = (None, false, true, None);
-    Incoming { head, length, gzip, shared, reason, body: Arc::clone(body) }
+    let (length, gzip, shared, reason, facts) = (None, false, true, None, None);
+    let received = crate::base::Wall::EPOCH;
+    Incoming { head, length, gzip, shared, reason, facts, received, body: Arc::clone(body) }
 }
 
 /// A follower's future stays in its thread; its end is awaited there too.

@@ -24,6 +24,8 @@ pub struct Http1 {
     line: Rc<Line>,
     /// Bytes read and not yet used.
     input: Bytes,
+    /// A read's buffer that may be used again.
+    spare: Vec<u8>,
     /// It has carried an answer before: the origin may have closed it meanwhile.
     reused: bool,
     /// The origin has said something since the request went out.
@@ -60,6 +62,8 @@ struct Body {
     persistent: bool,
     bytes_max: u64,
     bytes: u64,
+    /// What is wrong behind the bytes that were handed out last.
+    fault: Option<Fault>,
 }
 
 /// The sending side, for a body that goes out while the answer may come in.
@@ -104,7 +108,8 @@ impl Http1 {
     }
 
     fn on(line: Rc<Line>, permit: Permit, reused: bool) -> Self {
-        Self { line, input: Bytes::new(), reused, answered: false, body: None, permit }
+        let (input, spare) = (Bytes::new(), Vec::new());
+        Self { line, input, spare, reused, answered: false, body: None, permit }
     }
 
     /// Sends a head and, in the same write, what there is of a body.
@@ -167,6 +172,7 @@ impl Http1 {
             persistent: response.persistent,
             bytes_max: expected.bytes_max,
             bytes: 0,
+            fault: None,
         });
         Ok(Head::Final(response.head))
     }
@@ -176,7 +182,7 @@ impl Http1 {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.body.as_ref().is_some_and(|it| it.reader.is_done())
+        self.body.as_ref().is_some_and(|it| it.reader.is_done() && it.fault.is_none())
     }
 
     pub(super) const fn is_reused(&self) -> bool {
@@ -195,12 +201,20 @@ impl Http1 {
                 Buffered::Nothing => {}
             }
             let Some(body) = &mut self.body else { return Ok(None) };
-            let room = Vec::with_capacity(body.read_bytes());
-            let (read, back) = self.line.stream.read(room).await;
+            let bytes = body.read_bytes();
+            let mut room = std::mem::take(&mut self.spare);
+            room.reserve(bytes);
+            let (read, mut back) = self.line.stream.read(room).await;
             match read {
                 Ok(0) => {
                     body.persistent = false;
                     return body.reader.on_eof().map(|()| None).map_err(|_| Fault::Truncated);
+                }
+                // What is kept of an origin that dribbles must not keep a buffer for each drop.
+                Ok(count) if count < back.capacity() / 2 => {
+                    self.input = Bytes::copy_from_slice(&back);
+                    back.clear();
+                    self.spare = back;
                 }
                 Ok(_) => self.input = back.into(),
                 Err(_) => return Err(Fault::Truncated),
@@ -208,33 +222,43 @@ impl Http1 {
         }
     }
 
-    /// The body's next bytes if they have been read already.
+    /// The body's next bytes if they have been read already: all of them, however many chunks the
+    /// origin made of them.
     fn buffered(&mut self) -> Result<Buffered, Fault> {
         let Some(body) = &mut self.body else { return Ok(Buffered::End) };
-        loop {
-            if body.reader.is_done() {
-                return Ok(Buffered::End);
-            }
-            if self.input.is_empty() {
-                return Ok(Buffered::Nothing);
-            }
-            let Step { consumed, data, .. } =
-                body.reader.on_bytes(&self.input).map_err(|it| Fault::Invalid(it.as_str()))?;
-            let chunk = self.input.slice(data);
-            self.input = self.input.slice(consumed..);
-            if chunk.is_empty() {
-                if consumed == 0 && !body.reader.is_done() {
-                    return Ok(Buffered::Nothing);
-                }
-                continue;
-            }
-            body.bytes += chunk.len() as u64;
-            self.permit.permits().note_received(chunk.len() as u64);
-            if body.bytes > body.bytes_max {
-                return Err(Fault::TooLarge);
-            }
-            return Ok(Buffered::Chunk(chunk));
+        if let Some(fault) = body.fault.take() {
+            return Err(fault);
         }
+        let mut gathered = Gathered::default();
+        while !body.reader.is_done() && !self.input.is_empty() {
+            let Step { consumed, data, .. } = match body.reader.on_bytes(&self.input) {
+                Ok(step) => step,
+                Err(fault) => {
+                    // What came before it is good, and told first.
+                    body.fault = Some(Fault::Invalid(fault.as_str()));
+                    break;
+                }
+            };
+            gathered.add(self.input.slice(data));
+            self.input = self.input.slice(consumed..);
+            if consumed == 0 {
+                break;
+            }
+        }
+        let chunk = gathered.end();
+        if chunk.is_empty() {
+            return match body.fault.take() {
+                Some(fault) => Err(fault),
+                None if body.reader.is_done() => Ok(Buffered::End),
+                None => Ok(Buffered::Nothing),
+            };
+        }
+        body.bytes += chunk.len() as u64;
+        self.permit.permits().note_received(chunk.len() as u64);
+        if body.bytes > body.bytes_max {
+            return Err(Fault::TooLarge);
+        }
+        Ok(Buffered::Chunk(chunk))
     }
 
     pub(super) fn at_hand(&mut self) -> Result<AtHand, Fault> {
@@ -255,6 +279,34 @@ impl Http1 {
         if framed && is_free && self.input.is_empty() {
             pool.put(self.line, self.permit);
         }
+    }
+}
+
+/// Pieces of one read, as one: the first as it stands, more of them copied together.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: Vec<u8>,
+}
+
+impl Gathered {
+    fn add(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        if self.first.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve(BODY_READ_BYTES_MIN.max(self.first.len() + piece.len()));
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn end(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.into() }
     }
 }
 

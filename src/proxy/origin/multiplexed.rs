@@ -75,7 +75,7 @@ impl Multiplexed {
     /// [`Fault::Reset`] when the origin takes nothing.
     pub async fn start(stream: Stream, permit: Permit) -> Result<Rc<Self>, Fault> {
         let peer = stream.peer_addr();
-        let (duplex, outlet) = duplex(stream);
+        let (duplex, outlet) = duplex(Rc::new(stream), Vec::new());
         let (sender, connection) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -1,10 +1,11 @@
 //! What all cores share about one upstream.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::breaker::{Breaker, Budget, Pacer};
 use crate::config::{Settings, UpstreamSettings};
+use crate::http::Version;
 use crate::proxy::origin::permits::{IdleEverywhere, Permits};
 use crate::route::Scheme;
 
@@ -22,6 +23,8 @@ pub struct UpstreamState {
     pub http2: bool,
     /// Requests that wait for their turn.
     pub waiting: AtomicUsize,
+    /// Its last answer was of HTTP/1.0.
+    is_http10: AtomicBool,
 }
 
 impl UpstreamState {
@@ -41,8 +44,22 @@ impl UpstreamState {
             pacer: Pacer::new(client.pace()),
             retries: Budget::new(client.retry_budget),
             waiting: AtomicUsize::new(0),
+            is_http10: AtomicBool::new(false),
         };
         settings.upstreams.iter().map(of).collect()
+    }
+
+    /// An answer of this version has come.
+    pub fn note_version(&self, version: Version) {
+        let is_http10 = version == Version::Http10;
+        if self.is_http10.load(Ordering::Relaxed) != is_http10 {
+            self.is_http10.store(is_http10, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is known to read no chunks (RFC 9112 section 6.1): it is sent a length.
+    pub fn wants_length(&self) -> bool {
+        self.is_http10.load(Ordering::Relaxed)
     }
 
     /// A place among those who wait for their turn, left when dropped; `None` when too many do.

@@ -13,7 +13,8 @@ use crate::http1::write::{CONTINUE, write_response_head, write_status_line};
 use crate::net::{Peek, ticks};
 use crate::proxy::Task;
 use crate::proxy::downstream::{BodyEnd, Downstream, Gone, Length, Reply};
-use crate::proxy::error::Refusal;
+use crate::proxy::error::{Fault, Refusal};
+use crate::proxy::unreadable;
 use crate::server::h1::Connection;
 use crate::server::watch::Phase;
 
@@ -67,7 +68,9 @@ enum State {
     Started,
     /// All of it.
     Complete,
-    /// It can't be completed, or the client is gone.
+    /// It can't be completed.
+    Cut,
+    /// The client is gone.
     Lost,
 }
 
@@ -92,6 +95,17 @@ impl<'c> Client<'c> {
 
     /// Says what becomes of the connection, now that the exchange is over.
     pub(super) async fn after(self) -> After {
+        if self.state.get() == State::Cut && self.held.take().is_some() {
+            // Nothing of it was sent: the client can still be told.
+            let core = &self.connection.core;
+            unreadable::write_fault(
+                core,
+                Fault::Truncated,
+                &mut self.connection.output.borrow_mut(),
+            );
+            let sent = self.write(None).await;
+            return if sent.is_ok() { After::Linger } else { After::Drop };
+        }
         if self.state.get() != State::Complete {
             return After::Drop;
         }
@@ -102,14 +116,14 @@ impl<'c> Client<'c> {
             return After::Linger;
         }
         // A short rest of a body that nobody wanted is read away, a long one is not worth it.
-        while self.body_bytes.get() <= DRAIN_BYTES_MAX {
-            match self.body().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return After::Continue,
-                Err(_) => return After::Linger,
+        let wanted = self.body_bytes.get();
+        while !self.is_read() {
+            let rest = self.body_bytes.get() - wanted;
+            if rest > DRAIN_BYTES_MAX || self.body().await.is_err() {
+                return After::Linger;
             }
         }
-        After::Linger
+        After::Continue
     }
 
     fn is_read(&self) -> bool {
@@ -162,7 +176,7 @@ impl<'c> Client<'c> {
     /// The answer goes on from `state`, unless the client was found gone meanwhile: by an interim
     /// answer that it did not take, or by whoever reads its body.
     fn goes_on_from(&self, state: State) -> Result<(), Gone> {
-        if self.state.get() == State::Lost {
+        if matches!(self.state.get(), State::Lost | State::Cut) {
             return Err(Gone);
         }
         debug_assert!(self.state.get() == state);
@@ -176,11 +190,13 @@ impl<'c> Client<'c> {
         })
     }
 
-    /// Decodes what is in the buffer; `None` when more must be read.
+    /// Decodes all that is in the buffer, however many chunks that is; `None` when more must be
+    /// read.
     fn buffered(&self) -> Result<Option<Bytes>, BodyEnd> {
         let input = self.connection.input.borrow();
         let mut reader = self.reader.borrow_mut();
         let start = &self.connection.start;
+        let mut data = Vec::new();
         while !reader.is_done() && start.get() < input.len() {
             let rest = &input[start.get()..];
             let step = reader.on_bytes(rest).map_err(|fault| {
@@ -190,21 +206,21 @@ impl<'c> Client<'c> {
                     _ => Refusal::BadBody(fault.as_str()),
                 })
             })?;
-            start.set(start.get() + step.consumed);
-            let data = Bytes::copy_from_slice(&rest[step.data]);
-            if !data.is_empty() {
-                self.body_bytes.set(self.body_bytes.get() + data.len() as u64);
-                if self.body_bytes.get() > self.body_bytes_max {
-                    self.persistent.set(false);
-                    return Err(BodyEnd::Refused(Refusal::BodyTooLarge));
-                }
-                return Ok(Some(data));
-            }
             if step.consumed == 0 {
                 break;
             }
+            start.set(start.get() + step.consumed);
+            if data.is_empty() {
+                data.reserve_exact(step.data.len().max(rest.len().min(BODY_READ_BYTES)));
+            }
+            data.extend_from_slice(&rest[step.data]);
         }
-        Ok(None)
+        self.body_bytes.set(self.body_bytes.get() + data.len() as u64);
+        if self.body_bytes.get() > self.body_bytes_max {
+            self.persistent.set(false);
+            return Err(BodyEnd::Refused(Refusal::BodyTooLarge));
+        }
+        Ok((!data.is_empty()).then(|| data.into()))
     }
 
     /// Reads more of the body into the buffer.
@@ -312,8 +328,9 @@ impl Downstream for Client<'_> {
         let head = encode_chunk_head(chunk.len() as u64);
         self.connection.output.borrow_mut().extend_from_slice(head.as_bytes());
         self.write(Some(chunk)).await?;
+        // At once: there are clients that hand a chunk on only when they have seen its end.
         self.connection.output.borrow_mut().extend_from_slice(b"\r\n");
-        Ok(())
+        self.write(None).await
     }
 
     async fn finish(&self) -> Result<(), Gone> {
@@ -334,7 +351,7 @@ impl Downstream for Client<'_> {
     }
 
     fn cut(&self) {
-        self.state.set(State::Lost);
+        self.state.set(State::Cut);
     }
 
     async fn gone(&self) {
@@ -378,8 +395,9 @@ fn push_number(output: &mut Vec<u8>, name: &[u8], number: u64) {
 
 /// A rest of an unwanted request body up to this length is read away to keep the connection.
 const DRAIN_BYTES_MAX: u64 = 256 * 1024;
-/// Up to this length a chunk is copied behind its size to save a write.
-const CHUNK_COPY_BYTES_MAX: usize = 16 * 1024;
+/// Up to this length, that of a read from an origin, a chunk is copied behind its size: it goes out
+/// with its frame in one write.
+const CHUNK_COPY_BYTES_MAX: usize = 64 * 1024;
 /// What a read of a body has room for.
 const BODY_READ_BYTES: usize = 16 * 1024;
 /// What is gathered of an answer for an HTTP/1.0 client.

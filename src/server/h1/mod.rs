@@ -20,7 +20,8 @@ use bytes::Bytes;
 use crate::http1::worth_parsing;
 use crate::metrics::Counter;
 use crate::net::{Peek, Stream, ticks};
-use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit};
+use crate::proxy::{Core, Destination, Moment, Peer, Step, Task, hit, unreadable};
+use crate::server::h2;
 use crate::server::watch::{Pace, Phase, Place, Watch};
 
 use client::{After, Client};
@@ -37,6 +38,9 @@ pub(super) struct Connection {
     output: RefCell<Vec<u8>>,
     /// Bytes have come while it was parked.
     is_awake: Cell<bool>,
+    /// Nothing but the preface of HTTP/2 has a claim to be looked for in what came first, without
+    /// TLS (RFC 9113 section 3.3).
+    may_begin_http2: Cell<bool>,
     /// The tick in which it began to wait.
     waits_since: Cell<u64>,
     pace: Cell<Pace>,
@@ -56,19 +60,47 @@ enum Received {
 enum Next {
     /// Write, then read more.
     Read,
+    /// Write, with this behind it.
+    Body { body: Bytes, persistent: bool },
     /// Write, then close.
     Close,
     /// Write, then run the exchange.
     Exchange(Box<Task>),
+    /// Hand everything to the driver of HTTP/2.
+    Http2,
+}
+
+/// Why nothing is served for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Nothing has come for a while.
+    Idle,
+    /// The connection is over.
+    End,
+    /// It speaks HTTP/2.
+    Http2,
 }
 
 impl Connection {
     pub(super) fn new(core: Rc<Core>, watch: &Rc<Watch>, stream: Stream, peer: Peer) -> Self {
+        let may_begin_http2 = !peer.tls && core.plan().settings.server.enable_http2;
+        let may_begin_http2 = Cell::new(may_begin_http2);
         let place = watch.enter(stream);
         let (input, output) = (RefCell::default(), RefCell::default());
         let (start, is_awake) = (Cell::new(0), Cell::new(false));
         let (waits_since, pace) = (Cell::new(0), Cell::new(Pace::New));
-        Self { core, place, peer, input, start, output, is_awake, waits_since, pace }
+        Self {
+            core,
+            place,
+            peer,
+            input,
+            start,
+            output,
+            is_awake,
+            may_begin_http2,
+            waits_since,
+            pace,
+        }
     }
 
     /// Serves the connection to its end.
@@ -76,39 +108,48 @@ impl Connection {
     pub(super) fn run(self) -> impl Future<Output = ()> {
         async move {
             // Boxed: while the connection waits, only what the waiting needs is held.
-            while Box::pin(self.active()).await {
-                if !self.park().await {
-                    break;
+            loop {
+                match Box::pin(self.active()).await {
+                    Pause::Idle if self.park().await => {}
+                    Pause::Idle | Pause::End => return self.recycle(),
+                    Pause::Http2 => break,
                 }
             }
-            self.recycle();
+            let Self { core, place, peer, input, .. } = self;
+            Box::pin(h2::serve(core, place, peer, input.into_inner())).await;
         }
     }
 
-    /// Serves it until nothing comes for a while; `false` when it is over.
-    async fn active(&self) -> bool {
+    /// Serves it until nothing comes for a while, or it is over.
+    async fn active(&self) -> Pause {
         loop {
             match self.receive().await {
                 Received::Bytes => {}
-                Received::Nothing => return true,
-                Received::End => return false,
+                Received::Nothing => return Pause::Idle,
+                Received::End => return Pause::End,
             }
-            let next = self.serve();
-            if !self.send().await {
-                return false;
+            let mut next = self.serve();
+            if let Next::Body { body, persistent } = next {
+                if self.write(Some(body)).await.is_err() {
+                    return Pause::End;
+                }
+                next = if persistent { Next::Read } else { Next::Close };
+            } else if !self.send().await {
+                return Pause::End;
             }
             match next {
-                Next::Read => {}
+                Next::Read | Next::Body { .. } => {}
                 Next::Close => {
                     self.linger().await;
-                    return false;
+                    return Pause::End;
                 }
                 Next::Exchange(task) => {
                     // Boxed: its state is large, and most requests never need it.
                     if !Box::pin(self.exchange(task)).await {
-                        return false;
+                        return Pause::End;
                     }
                 }
+                Next::Http2 => return Pause::Http2,
             }
         }
     }
@@ -137,6 +178,9 @@ impl Connection {
                 return Next::Read;
             }
             let request = &input[start..];
+            if self.may_begin_http2.get() && request.starts_with(h2::PREFACE) {
+                return Next::Http2;
+            }
             match hit::serve(&self.core, &self.peer, request, &mut output, moment, closing) {
                 Step::More => {
                     // Only what follows the last answer stays, for the next read to complete.
@@ -144,8 +188,12 @@ impl Connection {
                     self.start.set(0);
                     return Next::Read;
                 }
-                Step::Done { consumed, persistent } => {
+                Step::Done { consumed, persistent, body } => {
+                    self.may_begin_http2.set(false);
                     self.start.set(start + consumed);
+                    if let Some(body) = body {
+                        return Next::Body { body, persistent };
+                    }
                     if !persistent {
                         return Next::Close;
                     }
@@ -154,6 +202,7 @@ impl Connection {
                     }
                 }
                 Step::Slow { consumed, task } => {
+                    self.may_begin_http2.set(false);
                     self.start.set(start + consumed);
                     return Next::Exchange(task);
                 }
@@ -279,14 +328,24 @@ impl Connection {
         }
     }
 
-    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves.
+    /// A deadline passed: a client in the middle of a head is told, an idle one just leaves. So
+    /// does one that has sent empty lines behind its last request: it does not wait for an answer,
+    /// and would take one for that to its next request.
     async fn on_expired(&self, partial: bool) {
-        if partial && !self.place.watch().is_draining() {
-            hit::refuse_slow(&self.core, &self.peer, &mut self.output.borrow_mut());
-            if self.send().await {
-                self.linger().await;
-            }
+        if partial && self.refuse_slow() && self.send().await {
+            self.linger().await;
         }
+    }
+
+    /// Appends the answer to an unfinished head, if one has begun.
+    fn refuse_slow(&self) -> bool {
+        let (input, mut output) = (self.input.borrow(), self.output.borrow_mut());
+        let begun = !input.iter().all(|it| matches!(it, b'\r' | b'\n'));
+        let answers = begun && !self.place.watch().is_draining();
+        if answers {
+            unreadable::refuse_slow(&self.core, &self.peer, &input, &mut output);
+        }
+        answers
     }
 
     /// Writes what is ready; `false` when the client is gone.
@@ -369,8 +428,9 @@ const OUTPUT_BYTES_KEPT: usize = 128 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Less room than this is not worth a read.
 const READ_BYTES_MIN: usize = 1024;
-/// What is read and thrown away before a connection is closed.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// What is read and thrown away before a connection is closed, within `server.read_timeout`: a
+/// client that sends all of its body before it reads must find the answer, not a reset.
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@ use crate::store::row::{Digest, Purge, Row, Selection};
 use crate::store::stats::{Op, Usage};
 use crate::store::{Effect, GetOutcome};
 
+mod purges;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the backend is to do at the next calls, and what it holds.
@@ -315,99 +317,9 @@ fn a_hung_reader_does_not_hold_its_lookups() {
     eventually("it reads again", || matches!(desk.get(1), GetOutcome::Miss));
 }
 
-#[test]
-fn a_purge_that_failed_hides_its_rows_and_is_done_later() {
-    let desk = Desk::new(&Settings::default(), false);
-    for name in 0..3 {
-        desk.put(name).unwrap();
-    }
-    desk.wait(desk.client.flush()).unwrap();
-    desk.script.write_fails.store(true, Ordering::SeqCst);
-    let purge =
-        |path: &str| Purge { selection: Selection::Path(path.into()), effect: Effect::Remove };
-    assert_eq!(desk.wait(desk.client.purge(purge("/1"))), Err(Unavailable::DiskFull));
-    assert_eq!(desk.wait(desk.client.purge(purge("/2"))), Err(Unavailable::DiskFull));
-    assert_eq!(desk.script.rows.lock().unwrap().len(), 3);
-    assert!(matches!(desk.get(0), GetOutcome::Hit(_)));
-    assert!(matches!(desk.get(1), GetOutcome::Miss));
-    assert!(matches!(desk.get(2), GetOutcome::Miss));
-    // Other questions are answered meanwhile.
-    assert!(desk.wait(desk.client.usage()).is_ok());
-    desk.script.write_fails.store(false, Ordering::SeqCst);
-    eventually("it is done", || desk.script.rows.lock().unwrap().len() == 1);
-    desk.put(1).unwrap();
-    desk.wait(desk.client.flush()).unwrap();
-    assert!(matches!(desk.get(1), GetOutcome::Hit(_)));
-}
-
 fn purge_of(name: u32) -> Purge {
     let selection = Selection::Path(format!("/{name}").into());
     Purge { selection, effect: Effect::Remove }
-}
-
-#[test]
-fn purges_that_stand_one_behind_the_other_are_one_commit() {
-    let desk = Desk::new(&Settings::default(), false);
-    desk.script.write_gate.shut();
-    desk.put(1).unwrap();
-    let purges = (0..20).map(|name| desk.client.purge(purge_of(name)));
-    let mut purges: Vec<_> = purges.map(Box::pin).collect();
-    let mut cx = Context::from_waker(Waker::noop());
-    for purge in &mut purges {
-        assert!(purge.as_mut().poll(&mut cx).is_pending());
-    }
-    eventually("all is queued", || desk.handle.queue_depth() == 0);
-    desk.script.write_gate.open();
-    desk.wait(async {
-        for purge in purges {
-            assert_eq!(purge.await, Ok(0));
-        }
-    });
-    assert_eq!(*desk.script.purges.lock().unwrap(), [20]);
-    assert!(matches!(desk.get(1), GetOutcome::Miss));
-}
-
-#[test]
-fn a_purge_that_finds_no_room_becomes_one_of_everything() {
-    let desk = Desk::new(&Settings::default(), false);
-    desk.put(250).unwrap();
-    desk.wait(desk.client.flush()).unwrap();
-    desk.script.read_gate.shut();
-    let held = desk.client.get([1; 16]);
-    eventually("the thread is held up", || desk.handle.queue_depth() == 0);
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut refused = 0;
-    let mut waiting = Vec::new();
-    for name in 1000..2000 {
-        let mut purge = Box::pin(desk.client.purge(purge_of(name)));
-        match purge.as_mut().poll(&mut cx) {
-            Poll::Ready(result) => {
-                assert_eq!(result, Err(Unavailable::QueueFull));
-                refused += 1;
-            }
-            Poll::Pending => waiting.push(purge),
-        }
-    }
-    assert!(refused > 0);
-    desk.script.read_gate.open();
-    drop(held);
-    eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
-    assert!(matches!(desk.get(250), GetOutcome::Miss));
-}
-
-#[test]
-fn many_owed_purges_become_one_of_everything() {
-    let desk = Desk::new(&Settings::default(), false);
-    desk.put(255).unwrap();
-    desk.wait(desk.client.flush()).unwrap();
-    desk.script.write_fails.store(true, Ordering::SeqCst);
-    for name in 0..70 {
-        let selection = Selection::Path(format!("/{name}").into());
-        let purge = Purge { selection, effect: Effect::Remove };
-        assert!(desk.wait(desk.client.purge(purge)).is_err());
-    }
-    desk.script.write_fails.store(false, Ordering::SeqCst);
-    eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! Purges between instances. The truth is a table of purges in the order of their numbers. Who
 //! purges holds an advisory lock alone, who puts holds it shared, and each group of puts first
 //! looks whether there is a purge that it has not heard of: so no instance can put back what
-//! another has purged. `NOTIFY`, one a purge, makes it quick; a poll twice a second makes it sure.
+//! another has purged. An instance that was cut off for so long that it can't know, or served before
+//! it first reached the database, takes that for a clear. `NOTIFY`, one a purge, makes it quick; a poll twice a second makes it sure.
 //!
 //! Rows carry ids from a sequence as in the SQLite backend: a clear is one changed row, and the
 //! hidden rows are removed afterwards, step by step. Table names end in the format version, so
@@ -51,7 +52,7 @@ impl Postgres {
         let link = Arc::new(Link::new(settings, shared)?);
         // One connection is the writer's.
         let readers = settings.max_open_conns.saturating_sub(1).clamp(1, READERS_MAX);
-        Ok(Self { link, readers, known: Arc::default() })
+        Ok(Self { link, readers, known: Arc::new(Mutex::new(Known::nothing())) })
     }
 }
 

@@ -38,12 +38,30 @@ const PUT: &str = "INSERT INTO apiproxyd_entries_v1
         path = excluded.path, meta = excluded.meta, body = excluded.body";
 
 /// What this instance knows of the purges of all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Known {
-    /// The last number that was looked at; none before the first connection.
+    /// The last number that was looked at; none before the first look.
     seen: Option<i64>,
     /// Numbers of our own purges above it.
     own: Vec<i64>,
+    begun: Instant,
+    /// A look or a connection has failed.
+    failed: bool,
+}
+
+/// A first look that comes later finds an instance that has served, and kept, answers meanwhile.
+const FIRST_LOOK_SPAN: Duration = Duration::from_secs(1);
+
+impl Known {
+    /// Nothing, to begin with.
+    pub(crate) fn nothing() -> Self {
+        Self { seen: None, own: Vec::new(), begun: Instant::now(), failed: false }
+    }
+
+    /// Whether purges of which nothing is known may concern what this instance has cached.
+    fn is_late(&self) -> bool {
+        self.failed || self.begun.elapsed() > FIRST_LOOK_SPAN
+    }
 }
 
 /// Writes rows.
@@ -60,7 +78,9 @@ pub(crate) struct PgWriter {
 
 impl PgWriter {
     pub(crate) fn open(link: &Arc<Link>, known: &Arc<Mutex<Known>>) -> Result<Self, Fault> {
-        let (session, put) = connect(link)?;
+        let connected = connect(link);
+        known.lock().unwrap_or_else(PoisonError::into_inner).failed |= connected.is_err();
+        let (session, put) = connected?;
         let now = Instant::now();
         Ok(Self {
             link: Arc::clone(link),
@@ -131,9 +151,10 @@ impl PgWriter {
     fn news(&mut self) -> Result<Vec<Purge>, Fault> {
         let last = last_purge(&mut self.session.wire)?;
         let Some(seen) = self.known().seen else {
-            // Nothing was cached before the first connection: what came before is no news.
-            self.known().seen = Some(last);
-            return Ok(Vec::new());
+            let mut known = self.known();
+            known.seen = Some(last);
+            // What came before the start is no news; what came since then is not known.
+            return Ok(if known.is_late() { vec![Purge::CLEAR] } else { Vec::new() });
         };
         if last == seen {
             return Ok(Vec::new());
@@ -141,7 +162,9 @@ impl PgWriter {
         let first = "SELECT coalesce(min(seq), 0) FROM apiproxyd_purges_v1";
         if last < seen || self.number(first)? > seen + 1 {
             // The tables are new, or so long ago was the last time that purges were forgotten.
-            *self.known() = Known { seen: Some(last), own: Vec::new() };
+            let mut known = self.known();
+            (known.seen, known.own) = (Some(last), Vec::new());
+            drop(known);
             self.reclaim = true;
             return Ok(vec![Purge::CLEAR]);
         }
@@ -272,7 +295,9 @@ impl Writer for PgWriter {
             return Ok(Upkeep::default());
         }
         self.poll_due = Instant::now() + POLL_EVERY;
-        let remote = self.news()?;
+        let news = self.news();
+        self.known().failed |= news.is_err();
+        let remote = news?;
         self.reclaim |= remote.contains(&Purge::CLEAR);
         let more = self.reclaim()?;
         self.prune()?;

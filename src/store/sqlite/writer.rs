@@ -8,6 +8,7 @@ use rusqlite::{Connection, ToSql, params};
 
 use crate::base::Wall;
 use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
+use crate::store::clock;
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::row::{Purge, Row};
 use crate::store::sqlite::Place;
@@ -56,15 +57,27 @@ pub(crate) struct SqliteWriter {
 impl SqliteWriter {
     /// Opens the file; moves it aside if it is damaged.
     pub(crate) fn open(place: &Arc<Place>) -> Result<Self, Fault> {
-        let mut writer = match Self::try_open(place) {
+        let mut writer = match Self::open_paid(place) {
             Err(Fault { reason: Unavailable::Damaged, detail }) => {
                 tracing::error!(detail, "cache file is damaged");
                 place.move_aside("damaged")?;
-                Self::try_open(place)?
+                Self::open_paid(place)?
             }
             other => other?,
         };
+        // From now on it is read.
         writer.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        Ok(writer)
+    }
+
+    /// Opens the file, and does what the process before owed it.
+    fn open_paid(place: &Arc<Place>) -> Result<Self, Fault> {
+        let mut writer = Self::try_open(place)?;
+        if place.shared.note.inherit() {
+            tracing::warn!("purges were owed when the last process ended: everything is purged");
+            writer.purge(&[Purge::CLEAR], clock::wall())?;
+            place.shared.note.honour();
+        }
         Ok(writer)
     }
 
