@@ -195,6 +195,42 @@ fn failure_that_nothing_stale_may_hide_lets_the_next_requests_share_a_fetch() {
     assert_eq!(origin.count(), 3);
 }
 
+/// When the time is over for which a stale answer may stand in, those who ask share the attempts
+/// until one succeeds, whatever the back-off says.
+#[test]
+fn requests_behind_the_stale_limit_share_an_attempt() {
+    const KEPT: Lines<'static> = &[("Cache-Control", "max-age=0, stale-if-error=3")];
+    let (gate, turn) = (Gate::default(), AtomicUsize::new(0));
+    let held = gate.clone();
+    let origin = Origin::respond(move |asked| {
+        if asked.target == "/x" && turn.fetch_add(1, Ordering::SeqCst) == 0 {
+            return answer(200, KEPT, "old");
+        }
+        if asked.target == "/x" && asked.field("Say").is_some() {
+            held.pass();
+        }
+        answer(503, &[], "away")
+    });
+    let proxy = Setup::over(&origin).with("client.circuit_breaker_enabled", false).start();
+    assert_cached(&proxy.get("/api/x"), "MISS", "old");
+    // Two attempts fail, after which the next one is due in two seconds.
+    eventually("the second attempt", || {
+        proxy.get("/api/x");
+        origin.count() == 3
+    });
+    eventually("the limit has passed", || proxy.get("/api/x").status == 503);
+    let before = origin.count();
+    let mut clients = load::connect_all(proxy.addr(), 100);
+    load::send_all(&mut clients, &request("GET", "/api/x", &[("Say", "wait")], ""));
+    let waiting = || Metrics::of(&proxy).value("apiproxyd_requests_in_flight");
+    eventually("all are on their way", || waiting() == 100.0);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.read("GET").status, 503);
+    }
+    assert_eq!(origin.count() - before, 1);
+}
+
 #[test]
 fn origin_that_is_back_is_found_out_after_the_interval() {
     let fickle = Fickle::new(&[("Cache-Control", "max-age=0")], Failure::Error);

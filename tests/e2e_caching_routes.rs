@@ -87,6 +87,30 @@ fn forced_ttl_holds_against_the_origin_but_lifts_no_ban() {
     assert_eq!(said["stored"]["lifetime_source"], "forced");
 }
 
+/// It counts from reception, however old the answer is when it comes.
+#[test]
+fn forced_ttl_counts_from_reception() {
+    let old = "Mon, 01 Jan 2024 00:00:00 GMT";
+    let origin = Origin::respond(move |asked| {
+        let fields: &[(&str, &str)] = match asked.target.as_str() {
+            "/aged" => &[("Age", "100"), ("Cache-Control", "max-age=50")],
+            "/dated" => &[("Date", old)],
+            _ => &[("Cache-Control", "no-cache"), ("ETag", "\"a\"")],
+        };
+        answer(200, fields, "x")
+    });
+    let proxy = with_routes(&origin, &[json!({"prefix": "/", "force_ttl": 600})]);
+    for (target, age) in [("/api/aged", 100), ("/api/dated", 50_000_000)] {
+        proxy.get(target);
+        let hit = proxy.get(target);
+        assert_eq!(hit.cache(), "HIT", "{target}");
+        assert!(hit.age().unwrap() >= age, "the age that is told is the true one: {target}");
+        let status = hit.field("Cache-Status").unwrap();
+        assert!(status.contains("ttl=599") || status.contains("ttl=600"), "{target}: {status}");
+    }
+    assert!(!keeps(&proxy, "/api/unused"), "no-cache still holds");
+}
+
 #[test]
 fn methods_are_those_of_the_route() {
     let origin = origin();

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
-use support::{Origin, Proxy, Setup};
+use support::{Origin, Proxy, Setup, answer};
 
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -253,21 +253,24 @@ fn authorization_needs_leave_to_be_shared() {
 }
 
 /// RFC 9110 section 15.1, RFC 9111 sections 3 and 4.2.2: (heuristically, with `public`, with an
-/// explicit lifetime).
+/// explicit lifetime). Errors have no lifetime that nobody stated: `cache.negative_ttl` is 0.
 #[test]
 fn each_status_has_its_rules() {
     let (_origin, proxy) = strict();
     let modified = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
     let public = format!("Cache-Control: public;;{modified}");
     let mut rows = Vec::new();
-    for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+    for status in [200, 203, 204, 300, 301, 308] {
         rows.push((status, true, true, true));
     }
-    for status in [201, 202, 207, 226, 302, 303, 307, 400, 402, 403, 406, 409, 413, 415, 422, 451] {
+    for status in [201, 202, 207, 226, 299, 302, 303, 307] {
         rows.push((status, false, true, true));
     }
-    for status in [500, 502, 503, 504, 505, 299, 499, 599, 600, 999] {
-        rows.push((status, false, true, true));
+    for status in [400, 402, 403, 404, 405, 406, 409, 410, 413, 414, 415, 422, 451, 499] {
+        rows.push((status, false, false, true));
+    }
+    for status in [500, 501, 502, 503, 504, 505, 599, 600, 999] {
+        rows.push((status, false, false, true));
     }
     // About one request or one connection.
     for status in [401, 407, 408, 412, 416, 417, 421, 425, 426, 428, 429, 431, 511] {
@@ -319,4 +322,39 @@ fn targeted_fields_come_first_where_they_are_valid() {
         ("sixteen digits", own("max-age=1000000000000000", "no-store"), false),
         ("the daemon's own field first", best.into(), true),
     ]);
+}
+
+/// Nothing is said to be stored where nothing can be.
+#[test]
+fn what_no_tier_takes_is_not_called_stored() {
+    let origin = Origin::fixed(answer(200, &[("Cache-Control", "max-age=600")], vec![b'x'; 3_000]));
+    for (name, value) in [
+        ("memory_cache_enabled", serde_json::json!(false)),
+        ("memory_cache_size", serde_json::json!(0)),
+        ("memory_cache_max_bytes", serde_json::json!(1_000)),
+        ("memory_cache_max_object", serde_json::json!(0)),
+    ] {
+        let setup = Setup::over(&origin).with("cache.backend", "none");
+        let proxy = setup.with(&format!("cache.{name}"), value).start();
+        for turn in 0..3 {
+            let response = proxy.get(&format!("/api/{name}/{turn}"));
+            let status = response.field("Cache-Status").unwrap();
+            assert!(status.ends_with("detail=response_too_large"), "{name}: {status}");
+        }
+    }
+}
+
+/// README: "Lifetime of 404 and 410 without explicit freshness".
+#[test]
+fn negative_ttl_is_for_404_and_410_alone() {
+    let origin = Origin::obedient();
+    let proxy = Setup::over(&origin).with("cache.negative_ttl", 600).start();
+    let modified = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
+    for status in ["400", "403", "404", "405", "410", "414", "500", "501", "503"] {
+        for (number, say) in ["X: 1", modified].into_iter().enumerate() {
+            let fields: Lines<'_> = &[("Say-Status", status)];
+            let found = kept(&proxy, &format!("{status}-{number}"), say, fields, fields);
+            assert_eq!(found, matches!(status, "404" | "410"), "{status}: {say}");
+        }
+    }
 }

@@ -200,25 +200,34 @@ fn followers_of_a_failed_renewal_get_what_is_stored_at_once() {
     assert!(origin.count() <= 3, "{} requests", origin.count());
 }
 
-/// What the origin itself says is everybody's, also when it can't be stored.
+/// What the origin itself says is everybody's, also when it can't be stored, and however it frames
+/// what it says.
 #[test]
 fn error_of_the_origin_is_shared_by_all_who_wait() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = Origin::respond(move |_| {
-        held.pass();
-        answer(503, &[], "down")
-    });
-    let proxy = Setup::over(&origin).with("client.circuit_breaker_enabled", false).start();
-    let mut clients = load::connect_all(proxy.addr(), 500);
-    load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
-    await_waiting(&proxy, 500);
-    gate.open();
-    for client in &mut clients {
-        let response = client.read("GET");
-        assert_eq!((response.status, response.text()), (503, "down"));
+    let chunked = "HTTP/1.1 503 Away\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndown\r\n0\r\n\r\n";
+    let closing = "HTTP/1.1 503 Away\r\nConnection: close\r\n\r\ndown";
+    for reply in [answer(503, &[], "down"), chunked.into(), closing.into()] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let origin = Origin::script(move |connection| {
+            while connection.request().is_some() {
+                held.pass();
+                if !connection.send(&reply) || reply.ends_with(b"\r\n\r\ndown") {
+                    return;
+                }
+            }
+        });
+        let proxy = Setup::over(&origin).with("client.circuit_breaker_enabled", false).start();
+        let mut clients = load::connect_all(proxy.addr(), 500);
+        load::send_all(&mut clients, &request("GET", "/api/v1/x", &[], ""));
+        await_waiting(&proxy, 500);
+        gate.open();
+        for client in &mut clients {
+            let response = client.read("GET");
+            assert_eq!((response.status, response.text()), (503, "down"));
+        }
+        assert_eq!(origin.count(), 1);
     }
-    assert_eq!(origin.count(), 1);
 }
 
 #[test]

@@ -242,6 +242,124 @@ fn explanation_knows_fetches_under_way_and_failures_of_late() {
     compare(&proxy, &origin, asked, "serve_stale");
 }
 
+/// An upstream that must not be asked now: its breaker is open, or it asked for a pause.
+#[test]
+fn explanation_knows_that_the_upstream_is_not_to_be_asked() {
+    for (failure, word) in [(&[][..], "circuit_open"), (&[("Retry-After", "60")], "paused")] {
+        let origin = Origin::respond(move |asked| match asked.target.as_str() {
+            "/down" => answer(503, failure, "down"),
+            "/strict" => {
+                let fields = [("Cache-Control", "max-age=0, must-revalidate"), ("ETag", "\"a\"")];
+                answer(200, &fields, "up")
+            }
+            _ => answer(200, &[("Cache-Control", "max-age=0")], "up"),
+        });
+        let proxy = Setup::over(&origin)
+            .with("client.circuit_breaker_threshold", 1)
+            .with("client.circuit_breaker_enabled", word == "circuit_open")
+            .with("offline_endpoints", json!(["/offline/*"]))
+            .start();
+        for target in ["/api/x", "/api/strict"] {
+            compare(&proxy, &origin, get(target, &[]), "fetch");
+        }
+        proxy.get("/api/down");
+        let reload = [("Cache-Control", "no-cache")];
+        let put = ("PUT", "/api/x", &[][..], "");
+        for (asked, action, reason) in [
+            (get("/api/x", &[]), "serve_stale", "stale_if_error"),
+            (("HEAD", "/api/x", &[][..], ""), "serve_stale", "stale_if_error"),
+            (get("/api/x", &[("Cache-Control", "no-store")]), "refuse", word),
+            (get("/api/x", &reload), "refuse", "request_no_cache"),
+            (get("/api/strict", &[]), "refuse", "stale_forbidden"),
+            (get("/api/new", &[]), "refuse", word),
+            (get("/api/offline/new", &[]), "refuse", "offline_not_cached"),
+            (put, "refuse", word),
+        ] {
+            assert_eq!(explained(&proxy, asked)["reason"], reason, "{asked:?}");
+            compare(&proxy, &origin, asked, action);
+            let response = ask(&proxy, asked);
+            let status = response.field("Cache-Status").unwrap();
+            assert!(status.ends_with(&format!("detail={reason}")), "{asked:?}: {status}");
+        }
+    }
+}
+
+#[test]
+fn explanation_does_not_follow_where_nothing_is_shared() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::respond(move |_| {
+        held.pass();
+        answer(200, &[("Cache-Control", "max-age=60")], "up")
+    });
+    let proxy = Setup::over(&origin).with("client.deduplication_enabled", false).start();
+    let mut first = proxy.connect();
+    first.send(request("GET", "/api/x", &[], ""));
+    origin.await_requests(1);
+    let said = explained(&proxy, get("/api/x", &[]));
+    assert_eq!(
+        (&said["action"], &said["cache_status"]),
+        (&json!("fetch_alone"), &json!("apiproxyd; fwd=uri-miss"))
+    );
+    let mut second = proxy.connect();
+    second.send(request("GET", "/api/x", &[], ""));
+    origin.await_requests(2);
+    gate.open();
+    assert_eq!((first.read("GET").cache(), second.read("GET").cache()), ("MISS", "MISS"));
+}
+
+/// What the gate and the check of bodies say before anything is looked up.
+#[test]
+fn what_a_request_lacks_is_explained() {
+    let origin = Origin::obedient();
+    let setup = Setup::over(&origin).with("cache.methods", json!(["GET", "POST"]));
+    let proxy = setup.start();
+    let (json, text) = (("Content-Type", "application/json"), ("Content-Type", "text/plain"));
+    let say = ("Say", HOUR);
+    for (method, fields, body, action, reason) in [
+        ("POST", vec![say, text], "hi", "refuse", json!("unsupported_media_type")),
+        ("PUT", vec![say], "{}", "refuse", json!("unsupported_media_type")),
+        ("POST", vec![say, json], "{\"a\":", "refuse", json!("bad_request")),
+        ("POST", vec![say, json], "{\"a\":1}", "fetch", Value::Null),
+        (
+            "POST",
+            vec![say, json, ("Content-Language", "de")],
+            "{}",
+            "pass",
+            "body_not_canonical".into(),
+        ),
+        ("POST", vec![say, json, ("If-None-Match", "\"a\"")], "{}", "pass", "precondition".into()),
+        (
+            "GET",
+            vec![say, ("X-API-Key", "a"), ("X-API-Key", "b")],
+            "",
+            "refuse",
+            json!("bad_request"),
+        ),
+    ] {
+        let asked = (method, "/api/x", &fields[..], body);
+        assert_eq!(explained(&proxy, asked)["reason"], reason, "{asked:?}");
+        compare(&proxy, &origin, asked, action);
+    }
+    // An empty body is none, whether it is described or not.
+    let empty = ("POST", "/api/empty", &[say, json][..], "");
+    compare(&proxy, &origin, empty, "fetch");
+    compare(&proxy, &origin, empty, "serve");
+    let query = format!(
+        "header={}&header={}",
+        encoded(&format!("Say: {HOUR}")),
+        encoded("Content-Type: application/json")
+    );
+    let said = proxy.get(&format!("/cache/explain?method=POST&path=/empty&{query}&body="));
+    assert_eq!(said.json()["action"], "serve");
+
+    let proxy = setup.with("security.client_api_keys", json!(["a-key-of-some-length"])).start();
+    compare(&proxy, &origin, get("/api/k", &[say]), "refuse");
+    assert_eq!(explained(&proxy, get("/api/k", &[say]))["reason"], "unauthorized");
+    compare(&proxy, &origin, get("/api/k", &[say, ("X-API-Key", "wrong")]), "refuse");
+    compare(&proxy, &origin, get("/api/k", &[say, ("X-API-Key", "a-key-of-some-length")]), "fetch");
+}
+
 #[test]
 fn explanation_of_parts_is_what_then_happens() {
     const TAGGED: Lines<'static> = &[("Cache-Control", "max-age=600"), ("ETag", "\"a\"")];

@@ -13,6 +13,9 @@ use support::{
     eventually, tls,
 };
 
+/// Fields of a request.
+type Lines = &'static [(&'static str, &'static str)];
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn connect(proxy: &Proxy) -> Http2 {
@@ -75,14 +78,13 @@ fn each_answer_is_that_of_http1() {
     let proxy = Setup::over(&origin).start();
     let mut one = proxy.connect();
     let two = connect(&proxy);
-    let range = ("range", "bytes=2-4");
-    let cases: [(&str, &str, &[(&str, &str)], u16, &str); 21] = [
+    let cases: [(&str, &str, Lines, u16, &str); 21] = [
         ("GET", "/api/keep", &[], 200, "MISS"),
         ("GET", "/api/keep", &[], 200, "HIT"),
         ("HEAD", "/api/keep", &[], 200, "HIT"),
         ("GET", "/api/keep", &[("if-none-match", "\"one\"")], 304, "HIT"),
-        ("GET", "/api/keep", &[range], 206, "HIT"),
-        ("HEAD", "/api/keep", &[range], 200, "HIT"),
+        ("GET", "/api/keep", &[("range", "bytes=2-4")], 206, "HIT"),
+        ("HEAD", "/api/keep", &[("range", "bytes=2-4")], 200, "HIT"),
         ("GET", "/api/keep", &[("range", "bytes=20-")], 416, "HIT"),
         ("GET", "/api/keep", &[("if-match", "\"two\"")], 200, "BYPASS"),
         ("GET", "/api/keep", &[("cache-control", "no-cache")], 200, "MISS"),
@@ -162,7 +164,7 @@ fn a_body_that_must_be_json_is() {
     let origin = Origin::fixed(answer(200, &[], "x"));
     let proxy = Setup::over(&origin).with("security.require_json_body", true).start();
     let client = connect(&proxy);
-    let rows: [(&[(&str, &str)], &[u8], u16); 4] = [
+    let rows: [(Lines, &[u8], u16); 4] = [
         (&[("content-type", "text/plain")], b"{}", 415),
         (&[], b"{}", 415),
         (&[JSON], b"{\"a\":", 400),

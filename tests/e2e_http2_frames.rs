@@ -1,5 +1,5 @@
-//! HTTP/2 frames that break the protocol's rules, and floods of such that don't: the connection gets the
-//! answer that RFC 9113 has for it, and others are served.
+//! HTTP/2 frames that break the protocol's rules, and floods of such that don't: the connection
+//! gets the answer that RFC 9113 has for it, and others are served.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 

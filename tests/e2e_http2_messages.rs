@@ -1,5 +1,5 @@
-//! HTTP/2 requests that are none (RFC 9113 section 8.1.1): each gets the answer that the RFC has for it,
-//! and nothing of it reaches an origin.
+//! HTTP/2 requests that are none (RFC 9113 section 8.1.1): each gets the answer that the RFC has
+//! for it, and nothing of it reaches an origin.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests do I/O")]
 

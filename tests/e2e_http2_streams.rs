@@ -112,20 +112,100 @@ fn a_connection_whose_bytes_nobody_reads_is_ended() {
     client.read_to_end();
 }
 
+/// Whatever waits for a client waits without looking.
+#[test]
+fn what_stands_still_costs_no_time() {
+    let gate = Gate::default();
+    let (slow, origin) = (held(&gate, "no-store"), large());
+    let proxies = [Setup::over(&origin).start(), Setup::over(&slow).start()];
+    let client = narrow(&proxies[0], 10_000);
+    let mut stalled = ["/api/large", "/api/large-keep"].map(|it| client.begin_get(it));
+    for stream in &mut stalled {
+        assert_eq!(stream.head().unwrap().status, 200);
+    }
+    let mut upload = client.begin("POST", "/api/small", &[JSON]);
+    upload.send(b"[1,");
+    let patient = connect(&proxies[1]);
+    let mut waiting = [patient.begin_get("/api/x"), patient.begin_get("/api/half")];
+    slow.await_requests(2);
+    // Nobody reads what this one is sent, not even from its socket.
+    let mut deaf = support::Client::connect_narrow(proxies[0].addr());
+    deaf.send(frames::preface(&[(frames::INITIAL_WINDOW_SIZE, 1 << 30)]));
+    deaf.send(frames::window(0, 1 << 30));
+    deaf.send(frames::ask(1, END_STREAM, "GET", "/api/large", &[]));
+    deaf.await_bytes(100_000);
+    let spent = || proxies.iter().map(Proxy::cpu_time).sum::<Duration>();
+    eventually("nothing is done for half a second", || {
+        let before = spent();
+        std::thread::sleep(Duration::from_millis(500));
+        spent() - before < Duration::from_millis(50)
+    });
+    gate.open();
+    for stream in &mut waiting {
+        assert_eq!(stream.answer().text(), "first-last");
+    }
+}
+
 #[test]
 fn a_body_that_stands_still_is_answered_408() {
     let origin = large();
     let setup = Setup::over(&origin).with("server.read_timeout", 1);
     let proxy = setup.with("security.require_json_body", true).start();
     let client = connect(&proxy);
-    for fields in [&[JSON][..], &[JSON, ("content-length", "100")]] {
+    let mut streams = [&[JSON][..], &[JSON, ("content-length", "100")]].map(|fields| {
         let mut stream = client.begin("POST", "/api/x", fields);
         stream.send(b"[1,");
+        stream
+    });
+    for stream in &mut streams {
         let late = stream.answer();
         assert_eq!((late.status, &*late.problem()), (408, "request_timeout"));
     }
     assert_eq!(client.get("/api/small").status, 200, "the connection lives on");
     assert_eq!(origin.count(), 1);
+}
+
+/// RFC 9113 section 8.1: an answer may come before the end of its request. curl 7.88 loses one that
+/// RST_STREAM follows at once, and httpx waits for room before it looks for any.
+#[test]
+fn an_early_answer_leaves_the_client_time_to_end_its_request() {
+    let origin = large();
+    let proxy = Setup::over(&origin).with("server.read_timeout", 1).start();
+    // Not known here, and not even well-formed.
+    let cases = [(&[][..], 404), (&[("host", "other.test")], 400)];
+    let mut clients = cases.map(|(fields, status)| {
+        let mut client = proxy.connect();
+        client.send(frames::preface(&[]));
+        for stream in [1, 3, 5] {
+            client.send(frames::ask(stream, 0, "POST", "/nowhere", fields));
+            let head = frames::next(&mut client).unwrap();
+            assert_eq!((head.kind, head.stream), (frames::HEADERS, stream));
+            assert!(stream > 1 || frames::status(&head) == status, "{head:?}");
+            let body = frames::next(&mut client).unwrap();
+            assert!(body.ends_stream(), "{body:?}");
+        }
+        // Ended in good order: nothing more is said of it.
+        client.send(frames::data(1, END_STREAM, b"[]"));
+        client
+    });
+    // Not ended: they are, after a while.
+    for client in &mut clients {
+        let mut ends = [(); 2].map(|()| frames::next(client).unwrap());
+        ends.sort_by_key(|it| it.stream);
+        for (end, stream) in ends.iter().zip([3, 5]) {
+            assert_eq!((end.kind, end.stream), (frames::RST_STREAM, stream));
+            assert_eq!(end.code(), frames::NO_ERROR);
+        }
+    }
+    // Some of it is taken, more than a window; not all that anybody likes to send.
+    let client = connect(&proxy);
+    for (bytes, is_taken) in [(4_000_000, true), (12_000_000, false)] {
+        let mut stream = client.begin("POST", "/nowhere", &[JSON]);
+        let sent = stream.try_send(&vec![b'x'; bytes]);
+        assert_eq!(sent.is_some(), is_taken, "{bytes}");
+        stream.end();
+        assert_eq!(stream.answer().status, 404);
+    }
 }
 
 #[test]

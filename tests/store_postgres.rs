@@ -187,6 +187,31 @@ fn the_number_of_connections_is_kept() {
     desk.end();
     eventually("all are closed", || count() == 0);
 
+    let any = Settings { max_open_conns: 0, ..settings(database.dsn()) };
+    let desk = start(&any);
+    ready(&desk);
+    eventually("four read, one writes", || count() == 5);
+    desk.end();
+    eventually("all are closed", || count() == 0);
+
+    let one = Settings { max_open_conns: 1, ..settings(database.dsn()) };
+    let desk = start(&one);
+    works(&desk);
+    desk.put(sized_row(500, "/large", 1_000_000));
+    desk.flush();
+    assert_eq!(desk.find(500), Some(sized_row(500, "/large", 1_000_000)));
+    for _ in 0..20 {
+        ask(&desk);
+        assert_eq!(count(), 1);
+    }
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'apiproxyd' AND datname = current_database()";
+    database.connect().query_one(end, &[]).unwrap();
+    works(&desk);
+    assert_eq!(count(), 1);
+    desk.end();
+    eventually("it is closed", || count() == 0);
+
     let idle = Settings { max_idle_conns: 1, ..settings(database.dsn()) };
     let desk = start(&idle);
     ready(&desk);
@@ -392,4 +417,28 @@ fn tls_is_as_strict_as_sslmode_asks() {
         assert_eq!(ssl, if encrypted { all } else { 0 }, "{options}");
         desk.end();
     }
+}
+
+#[test]
+fn a_session_that_is_read_only_is_replaced() {
+    let Some(database) = cluster::database() else { return };
+    works(&open(&database));
+    let name = &database.name;
+    let read_only = |on: &str| {
+        let mut other = database.connect();
+        other.batch_execute("SET default_transaction_read_only = off").unwrap();
+        let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
+        other.batch_execute(&sql).unwrap();
+    };
+    read_only("on");
+    let desk = start(&settings(database.dsn()));
+    eventually("a put fails", || {
+        desk.put(row(1, "/a"));
+        desk.flush();
+        desk.handle.stats().puts_failed.load(Ordering::Relaxed) > 0
+    });
+    assert_eq!(desk.handle.stats().writes_unavailable(), Some(Unavailable::Disconnected));
+    read_only("off");
+    works(&desk);
+    desk.end();
 }

@@ -182,3 +182,32 @@ fn connections_that_swallow_everything_are_given_up_and_replaced() {
     works(&desk);
     desk.end();
 }
+
+#[test]
+fn a_locked_table_costs_one_time_out_and_not_one_a_lookup() {
+    let Some(database) = cluster::database() else { return };
+    let settings = Settings {
+        backend: Backend::Postgres,
+        dsn: database.dsn(),
+        statement_timeout: Duration::from_millis(600),
+        ..Settings::default()
+    };
+    let desk = Desk::new(StoreHandle::open(&settings).unwrap());
+    works(&desk);
+    let mut other = database.connect();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE apiproxyd_entries_v1 IN ACCESS EXCLUSIVE MODE").unwrap();
+    eventually("a look-up times out", || {
+        matches!(desk.get(digest(7)), GetOutcome::Unavailable(Unavailable::Timeout))
+    });
+    let started = Instant::now();
+    for _ in 0..100 {
+        let found = desk.get(digest(7));
+        assert!(matches!(found, GetOutcome::Unavailable(Unavailable::Timeout)), "{found:?}");
+    }
+    assert!(started.elapsed() < settings.statement_timeout, "{:?}", started.elapsed());
+    lock.rollback().unwrap();
+    eventually("it is noticed", || matches!(desk.get(digest(7)), GetOutcome::Hit(_)));
+    works(&desk);
+    desk.end();
+}

@@ -4,10 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use apiproxyd::store::{GetOutcome, Settings, StoreHandle, Unavailable};
@@ -420,54 +418,4 @@ fn a_quota_drops_puts_and_serves_lookups() {
     works(&desk);
     assert_eq!(desk.find(1), Some(row(1, "/a")));
     desk.end();
-}
-
-/// A file system of its own, of 4 MiB. Needs the right to mount; without it there is none.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(place: &Place) -> Option<Self> {
-        let path = place.folder.path().join("disk");
-        fs::create_dir(&path).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&path).stderr(Stdio::null());
-        mount.status().is_ok_and(|it| it.success()).then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
-
-#[test]
-fn a_full_disk_drops_puts_and_serves_lookups() {
-    let place = Place::new();
-    let Some(disk) = SmallDisk::new(&place) else {
-        eprintln!("not allowed to mount: nothing was tested");
-        return;
-    };
-    let settings = Settings { path: disk.0.join("cache.db"), ..Settings::default() };
-    let desk = Desk::new(StoreHandle::open(&settings).unwrap());
-    desk.put(row(1, "/a"));
-    desk.flush();
-    let filler = disk.0.join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
-    eventually("it is known", || {
-        for name in 2..200 {
-            desk.put(sized_row(name, "/a", 50_000));
-        }
-        desk.flush();
-        desk.handle.stats().writes_unavailable() == Some(Unavailable::DiskFull)
-    });
-    assert!(stat(&desk, |it| it.puts_failed.load(Ordering::Relaxed)) > 0);
-    assert_eq!(desk.find(1), Some(row(1, "/a")));
-    drop(file);
-    fs::remove_file(&filler).unwrap();
-    eventually("room is noticed", || desk.handle.stats().unavailable().is_none());
-    works(&desk);
-    desk.end();
-    drop(disk);
 }

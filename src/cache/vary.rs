@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 
 use crate::http::hop::is_hop_by_hop;
-use crate::http::untrusted::is_untrusted;
+use crate::http::untrusted::{dashed, is_untrusted};
 use crate::http::{Fields, list};
 
 /// What Vary says.
@@ -47,7 +47,7 @@ impl Vary {
                 return Self::Any;
             }
             match Sent::of(member) {
-                Sent::AsKept => names.push(member),
+                Sent::AsItCame => names.push(member),
                 Sent::Alike => {}
                 Sent::OfItsOwn => return Self::Any,
             }
@@ -65,25 +65,25 @@ impl Vary {
 /// What the origin gets of a request field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
-    /// What the client sent, or what can be told of the request ([`SCHEME`]).
-    AsKept,
+    /// What the client sent.
+    AsItCame,
     /// The same for every request of the key, whatever the client sent.
     Alike,
-    /// Something that is this request's alone, or is made of what its connection is.
+    /// What is known here of this request, its connection and the proxies before.
     OfItsOwn,
 }
 
 impl Sent {
     fn of(name: &[u8]) -> Self {
+        // As an origin reads it that takes `_` for `-`.
+        let name = dashed(name);
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         if OF_EACH_REQUEST.iter().any(is) {
             Self::OfItsOwn
-        } else if is(&SCHEME) {
-            Self::AsKept
-        } else if OF_THE_UPSTREAM.iter().any(is) || is_untrusted(name) || is_hop_by_hop(name) {
+        } else if OF_THE_UPSTREAM.iter().any(is) || is_untrusted(&name) || is_hop_by_hop(&name) {
             Self::Alike
         } else {
-            Self::AsKept
+            Self::AsItCame
         }
     }
 }
@@ -114,7 +114,7 @@ impl VarySpec {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let names: Vec<&[u8]> = text.as_bytes().split(|byte| *byte == b',').collect();
-        let kept = names.iter().all(|name| Sent::of(name) == Sent::AsKept);
+        let kept = names.iter().all(|name| Sent::of(name) == Sent::AsItCame);
         Self::from_names(&names).filter(|spec| kept && spec.as_str() == text)
     }
 
@@ -260,11 +260,8 @@ fn weight_of(text: &[u8]) -> Option<u16> {
     }
 }
 
-/// The scheme that the client used, which the daemon writes from the connection: the caller of
-/// [`secondary_key`] must give that as its value, not what the client may have sent.
-pub const SCHEME: &str = "x-forwarded-proto";
-/// Written for each request: the client's address, its way here, its id.
-const OF_EACH_REQUEST: [&str; 3] = ["x-forwarded-for", "via", "x-request-id"];
+/// Written for each request: the client's address and scheme, its way here, its id.
+const OF_EACH_REQUEST: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "via", "x-request-id"];
 /// Written for the upstream, or for the content, which is in the key.
 const OF_THE_UPSTREAM: [&str; 3] = ["host", "content-length", "expect"];
 /// More selecting fields than any real origin names; bounds the key's length.
@@ -276,6 +273,7 @@ mod tests {
 
     use super::*;
     use crate::cache::sample::fields;
+    use crate::http::untrusted::UNTRUSTED;
 
     fn spec(names: &[&str]) -> VarySpec {
         let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
@@ -319,24 +317,19 @@ mod tests {
     #[test]
     fn what_the_daemon_writes_or_drops_is_not_keyed_by_what_the_client_sent() {
         let of = |value: &str| Vary::of(&fields(&[("Vary", value)]));
-        for name in ["X-Forwarded-For", "Via", "x-request-id", "Accept, VIA"] {
+        for name in
+            ["X-Forwarded-For", "X-Forwarded-Proto", "x_forwarded_for", "x-request-id", "Foo, VIA"]
+        {
             assert_eq!(of(name), Vary::Any, "{name}");
         }
         let alike = ["Host", "Expect", "Content-Length", "Connection", "TE", "Upgrade"];
-        let dropped = crate::http::untrusted::UNTRUSTED.iter().copied();
-        for name in dropped.chain(alike) {
-            if OF_EACH_REQUEST.contains(&&*name.to_ascii_lowercase()) {
-                continue;
-            }
-            let lower = name.to_ascii_lowercase();
-            if lower == SCHEME {
-                assert_eq!(of(name), Vary::On(spec(&[SCHEME])));
-                continue;
-            }
+        let dropped = ["X-Forwarded-Host", "X-Original-URL", "x_real_ip", "X-SSL-Client-Verify"];
+        let listed = UNTRUSTED.iter().copied().filter(|it| *it != "X-Request-Id");
+        for name in listed.chain(dropped).chain(alike) {
             assert_eq!(of(name), Vary::None, "{name}");
             assert_eq!(of(&format!("{name}, foo")), Vary::On(spec(&["foo"])), "{name}");
             // Nor are rows by such a list of any use.
-            assert_eq!(VarySpec::parse(&lower), None, "{name}");
+            assert_eq!(VarySpec::parse(&name.to_ascii_lowercase()), None, "{name}");
         }
         assert_eq!(VarySpec::parse("foo,x-forwarded-for"), None);
     }

@@ -11,9 +11,9 @@
 //!
 //! The `Table` is pure: which answer a request gets, when a look-up is due, what is forgotten. A
 //! name that is in use is looked up again before it expires, so that a request waits for DNS only
-//! when a name is new or was idle. While look-ups fail, the last addresses stay usable for five
-//! minutes; a failure is remembered for a second, so that a dead DNS server is not asked by every
-//! request. Many requests for one name share one look-up.
+//! when a name is new or was idle. While look-ups fail, or take longer than 200 ms, the last
+//! addresses stay usable for five minutes; a failure is remembered for a second, so that a dead DNS
+//! server is not asked by every request. Many requests for one name share one look-up.
 
 mod reply;
 mod table;
@@ -47,7 +47,7 @@ pub struct Settings {
     pub ttl: Duration,
     /// How long a failure is remembered (default 1 s).
     pub failure_ttl: Duration,
-    /// How old addresses may become while look-ups fail (default 5 min).
+    /// How old addresses may become while look-ups fail or stall (default 5 min).
     pub stale_max: Duration,
 }
 
@@ -252,6 +252,7 @@ impl Server {
     fn run(mut self) {
         loop {
             let now = clock::mono();
+            self.table.on_time(now);
             for job in self.table.next_jobs(now) {
                 self.dispatch(job);
             }

@@ -31,6 +31,8 @@ pub struct Arrival<'a> {
     pub body: &'a Growing,
     /// How long all of it will be, where that is known.
     pub length: Option<u64>,
+    /// More of unknown length is not kept.
+    pub bytes_max: u64,
 }
 
 /// What became of a body that was to be stored.
@@ -65,8 +67,8 @@ impl Arrival<'_> {
                 }
             };
             bytes += chunk.len() as u64;
-            let fits =
-                self.length.is_some() || (self.core.takes(bytes) && room.grow(chunk.len() as u64));
+            let takes = || bytes <= self.bytes_max && self.core.takes(bytes);
+            let fits = self.length.is_some() || (takes() && room.grow(chunk.len() as u64));
             self.body.push(chunk);
             if !fits {
                 drop(room);

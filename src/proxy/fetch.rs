@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::Wall;
-use crate::cache::{Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
+use crate::cache::{Arriving, Entry, Keep, Key, Reason, is_error, own_fields, selects, update};
 use crate::http::conditional::Validators;
 use crate::http::{Method, ResponseHead, hop};
 use crate::metrics::Counter;
@@ -353,6 +353,12 @@ impl Fetch {
                 Err(fault) => self.broken(lead, asked, fault),
             };
         }
+        if error
+            && asked.connection.length().is_none()
+            && let Some(room) = self.core.shared.ledger.arriving(0)
+        {
+            return self.share(lead, asked, reason, room).await;
+        }
         let now = crate::net::mono();
         // For want of room the next request may well have better luck.
         let luck = reason == Reason::NoRoom;
@@ -388,6 +394,29 @@ impl Fetch {
         }
     }
 
+    /// An error of unknown length is shared while it arrives, as long as it proves short.
+    async fn share(self, lead: Lead<Entry>, mut asked: Asked, reason: Reason, room: Arriving) {
+        let body = Growing::new(growing::Keep::All);
+        match asked.connection.at_hand() {
+            Ok(AtHand::Whole(chunks) | AtHand::Part(chunks)) => {
+                chunks.into_iter().for_each(|chunk| body.push(chunk));
+            }
+            Err(fault) => return self.broken(lead, asked, fault),
+        }
+        let (head, length) = Self::as_received(&asked);
+        let incoming = self.incoming(head, length, &body, asked.times.responded);
+        let incoming = Incoming { shared: true, reason: Some(reason), ..incoming };
+        lead.flight().stream(Arc::new(incoming));
+        let arrival = Arrival { bytes_max: GATHER_BYTES_MAX, ..self.arrival(&body, length) };
+        match arrival.keep(&lead, &mut asked, room).await {
+            Ok(Kept::Whole | Kept::Not) => self.passed(lead, asked, &body),
+            Err(fault) => {
+                body.finish(Complete::CutShort);
+                self.broken(lead, asked, fault);
+            }
+        }
+    }
+
     fn as_received(asked: &Asked) -> (ResponseHead, Option<u64>) {
         (asked.head.clone(), asked.connection.length())
     }
@@ -416,7 +445,8 @@ impl Fetch {
     }
 
     fn arrival<'a>(&'a self, body: &'a Growing, length: Option<u64>) -> Arrival<'a> {
-        Arrival { core: &self.core, upstream: self.inquiry.upstream(&self.core), body, length }
+        let (core, upstream) = (&self.core, self.inquiry.upstream(&self.core));
+        Arrival { core, upstream, body, length, bytes_max: u64::MAX }
     }
 }
 

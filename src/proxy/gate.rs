@@ -152,6 +152,14 @@ fn known_key<'p>(plan: &'p Plan, key: Option<&[u8]>) -> Result<Known<'p>, Refusa
     Ok(Known { number: Some(number), quota })
 }
 
+/// Whether a request with this X-API-Key may ask, however often.
+///
+/// # Errors
+/// Why it may not.
+pub fn key_allowed(plan: &Plan, key: Option<&[u8]>) -> Result<(), Refusal> {
+    known_key(plan, key).map(drop)
+}
+
 /// Takes one from the quotas of address and key, or from neither.
 fn admit(
     core: &Core,

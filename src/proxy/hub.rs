@@ -231,6 +231,12 @@ impl<E: Keyed> Hub<E> {
         self.lock(stripe_of(hash)).note_failure(place, key, now);
     }
 
+    /// A request for which nothing stale will do does not wait for the next attempt: after a
+    /// [`Join::Later`], so that the next join leads or follows.
+    pub fn press(&self, hash: u64, key: &[u8]) {
+        self.lock(stripe_of(hash)).press(Place::of(&self.seed, hash, key));
+    }
+
     /// The way to all keys in reach.
     #[must_use]
     pub fn walk(&self, reach: &Reach<'_>) -> Walk {

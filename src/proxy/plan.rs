@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::Wall;
 use crate::cache;
+use crate::cache::entry::OVERHEAD_BYTES;
 use crate::config::{self, RoutePolicy, Secret, Settings};
 use crate::http::target::Slashes;
 use crate::http1;
@@ -37,7 +38,7 @@ pub struct Plan {
     pub request_bodies: Arc<Bodies>,
     /// 502 beyond.
     pub response_body_bytes_max: u64,
-    /// Larger responses live in L2 only.
+    /// Larger responses live in L2 only, or are not stored.
     pub memory_object_bytes_max: u64,
     /// Smaller bodies are not compressed.
     pub compression_bytes_min: u64,
@@ -113,13 +114,18 @@ impl Plan {
             request_body_bytes_max: security.max_request_body_size,
             request_bodies: Bodies::new(security.max_request_body_memory),
             response_body_bytes_max: security.max_response_body_size,
-            memory_object_bytes_max: settings.cache.memory_cache_max_object,
+            // What all entries may have together bounds each.
+            memory_object_bytes_max: settings
+                .cache
+                .memory_cache_max_object
+                .min(settings.cache.memory_cache_max_bytes.saturating_sub(OVERHEAD_BYTES as u64)),
             compression_bytes_min: settings.cache.compression_min_size,
             compression_level: settings.cache.compression_level,
             json_only: security.require_json_body,
             unknown_methods: security.allow_unknown_methods,
             sort_query: settings.cache.sort_query,
-            memory_cache: settings.cache.memory_cache_enabled,
+            memory_cache: settings.cache.memory_cache_enabled
+                && settings.cache.memory_cache_size > 0,
             coalescing: settings.client.deduplication_enabled,
             marks: OwnFields::new(&security.headers, settings.server.tls_enabled),
             trusted_proxies: security.trusted_proxies.clone(),

@@ -115,7 +115,7 @@ impl Search {
                 let status = CacheStatus::forwarded(Reason::MarkedUncacheable);
                 self.forward(Round::Alone(status), client).await
             }
-            Join::Later => self.later(client).await,
+            Join::Later => self.later(&key, client).await,
             Join::Lead(lead) => self.lead(&key, lead, client).await,
         }
     }
@@ -254,7 +254,7 @@ impl Search {
                 return self.found_stored(entry, &ground, client).await;
             }
         } else if self.core.shared.hub.peek(key.hash(), key.bytes(), mono()) == Traffic::Waiting {
-            return self.later(client).await;
+            return self.later(key, client).await;
         }
         self.forward(Round::Alone(self.status(Shared::No)), client).await
     }
@@ -289,13 +289,15 @@ impl Search {
     }
 
     /// The origin failed lately: the stale entry without another attempt, if it may.
-    async fn later(&mut self, client: &impl Downstream) -> Round {
+    async fn later(&mut self, key: &Key, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
         // The origin is not asked this time: no status of its can be told.
         if rescue::stale(&self.core, &self.inquiry, &stale, Fault::Dial, client).await.is_ok() {
             return Round::Answered;
         }
-        self.forward(Round::Alone(self.status(Shared::No)), client).await
+        // Together with all others for whom it won't do.
+        self.core.shared.hub.press(key.hash(), key.bytes());
+        self.forward(Round::Again, client).await
     }
 
     async fn lead(&mut self, key: &Key, lead: Lead<Entry>, client: &impl Downstream) -> Round {

@@ -4,17 +4,23 @@
 //! while the rest of the body still goes to the origin: an origin that answers as it reads gets all
 //! of it. The exchange ends with the answer; what the client has not sent by then is not wanted.
 //!
+//! While it waits for its turn, a little of the body is read ahead: that is how a client that
+//! leaves is found out, whose place in the queue is then another's.
+//!
 //! ```text
 //!  body:    ----------------------------- through, or no longer wanted
 //!  answer:  ..... waiting ..... | head | body | end
 //! ```
 
-use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::cache;
 use crate::http::ResponseHead;
@@ -43,24 +49,51 @@ pub async fn streamed(
     question: &Question<'_>,
     client: &impl Downstream,
 ) {
+    let task = pass.task;
+    let deadline = Deadline::after(pass.upstream.request_timeout);
+    let ahead = Ahead::of(client);
+    let mut reading = pin!(ahead.run());
+    // Who waits for 100 Continue is not told to send what may not be wanted.
+    let waits = (!task.framing.expects_continue).then_some(reading.as_mut());
+    let begun = ahead.beside(begin(core, pass, question, deadline), waits).await;
+    match begun {
+        Ok(Ok((leave, opened))) => {
+            core.cells.inc(Counter::UpstreamRequests);
+            let from = (leave, deadline);
+            let body = (&ahead, reading);
+            exchange(core, pass, (ground, question), from, opened, (body, client)).await;
+        }
+        Ok(Err((leave, fault))) => {
+            ahead.stop(reading).await;
+            match leave {
+                Some(leave) => fail(core, pass, leave, fault, client).await,
+                None => rescue::fail(core, task, fault, pass.status, client).await,
+            }
+        }
+        Err(BodyEnd::Gone) => record::left(core, task),
+        Err(BodyEnd::Refused(refusal)) => rescue::refuse(core, task, refusal, client).await,
+    }
+}
+
+/// Leave, and a connection with the head on its way.
+async fn begin(
+    core: &Rc<Core>,
+    pass: &Pass<'_>,
+    question: &Question<'_>,
+    deadline: Deadline,
+) -> Result<(Leave, (Connection, Sender)), (Option<Leave>, Fault)> {
     let Pass { task, upstream, .. } = pass;
-    let deadline = Deadline::after(upstream.request_timeout);
-    let leave = match obtain(core, upstream, Patience::Some).await {
-        Ok(leave) => leave,
-        Err(fault) => return rescue::fail(core, task, fault, pass.status, client).await,
-    };
+    let leave = obtain(core, upstream, Patience::Some).await.map_err(|fault| (None, fault))?;
     core.shared.upstream(upstream).retries.on_request();
     let framing = match task.framing.body {
         BodyLength::Length(length) => OutgoingBody::Length(length),
         BodyLength::Chunked | BodyLength::None => OutgoingBody::Chunked,
     };
-    let opened = match deadline.bound(open(core, question, framing, deadline)).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(fault)) => return fail(core, pass, leave, fault, client).await,
-        Err(Elapsed) => return fail(core, pass, leave, Fault::Timeout, client).await,
-    };
-    core.cells.inc(Counter::UpstreamRequests);
-    exchange(core, pass, (ground, question), (leave, deadline), opened, client).await;
+    match deadline.bound(open(core, question, framing, deadline)).await {
+        Ok(Ok(opened)) => Ok((leave, opened)),
+        Ok(Err(fault)) => Err((Some(leave), fault)),
+        Err(Elapsed) => Err((Some(leave), Fault::Timeout)),
+    }
 }
 
 /// A connection with the head on its way.
@@ -76,19 +109,19 @@ async fn open(
     Ok((connection, sender))
 }
 
-async fn exchange(
+async fn exchange<C: Downstream>(
     core: &Rc<Core>,
     pass: &Pass<'_>,
     (ground, question): (&Ground, &Question<'_>),
     (mut leave, deadline): (Leave, Deadline),
     (mut connection, sender): (Connection, Sender),
-    client: &impl Downstream,
+    ((ahead, reading), client): (Begun<'_, C, impl Reading>, &C),
 ) {
     let Pass { task, upstream, .. } = pass;
     let (requested, begun) = (wall(), mono());
     let upload =
-        Upload { sender, stall: upstream.request_timeout, client, is_over: Cell::new(false) };
-    let mut sending = pin!(upload.run());
+        Upload { sender, stall: upstream.request_timeout, ahead, is_over: Cell::new(false) };
+    let mut sending = pin!(upload.run(reading));
     let answer = await_head(core, pass, question, &mut connection, sending.as_mut(), client).await;
     let head = match answer {
         Ok(head) => head,
@@ -168,26 +201,136 @@ async fn await_head(
     }
 }
 
+/// What of the body is read before it can be sent on.
+struct Ahead<'c, C> {
+    client: &'c C,
+    chunks: RefCell<VecDeque<Bytes>>,
+    state: Cell<Stage>,
+    /// It can be sent on: nothing more is to be read ahead.
+    enough: Cell<bool>,
+}
+
+/// How far the body was read ahead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    /// As far as it may be.
+    Part,
+    /// To its end.
+    Whole,
+}
+
+/// Reads ahead. It is never dropped in the middle of a read: the bytes that this was about to take
+/// belong to what follows.
+trait Reading: Future<Output = Result<(), BodyEnd>> {}
+impl<F: Future<Output = Result<(), BodyEnd>>> Reading for F {}
+
+/// A body of which a part was read.
+type Begun<'a, C, R> = (&'a Ahead<'a, C>, Pin<&'a mut R>);
+
+impl<'c, C: Downstream> Ahead<'c, C> {
+    fn of(client: &'c C) -> Self {
+        let (chunks, state) = (RefCell::default(), Cell::new(Stage::Reading));
+        Self { client, chunks, state, enough: Cell::new(false) }
+    }
+
+    async fn run(&self) -> Result<(), BodyEnd> {
+        let mut bytes = 0;
+        while bytes < AHEAD_BYTES_MAX && !self.enough.get() {
+            match self.client.body().await {
+                Ok(Some(chunk)) => {
+                    bytes += chunk.len();
+                    self.chunks.borrow_mut().push_back(chunk);
+                }
+                Ok(None) => {
+                    self.state.set(Stage::Whole);
+                    return Ok(());
+                }
+                Err(end) => {
+                    self.state.set(Stage::Part);
+                    return Err(end);
+                }
+            }
+        }
+        self.state.set(Stage::Part);
+        Ok(())
+    }
+
+    /// Runs `work` to its end, unless the client leaves before. What is read ahead is read only
+    /// while `work` waits.
+    async fn beside<T>(
+        &self,
+        work: impl Future<Output = T>,
+        reading: Option<Pin<&mut impl Reading>>,
+    ) -> Result<T, BodyEnd> {
+        let Some(reading) = reading else { return Ok(work.await) };
+        let leaving = async {
+            if let Err(end) = reading.await {
+                return end;
+            }
+            if self.state.get() == Stage::Part {
+                // Only more of the body could tell.
+                return pending().await;
+            }
+            self.client.gone().await;
+            BodyEnd::Gone
+        };
+        let ended = race(pin!(work), pin!(leaving)).await;
+        self.enough.set(true);
+        match ended {
+            First::Left(done) => Ok(done),
+            First::Right(end) => Err(end),
+        }
+    }
+
+    /// The next bytes, those read ahead first.
+    async fn next<R: Reading>(&self, mut reading: Pin<&mut R>) -> Result<Option<Bytes>, BodyEnd> {
+        self.enough.set(true);
+        loop {
+            if let Some(chunk) = self.chunks.borrow_mut().pop_front() {
+                return Ok(Some(chunk));
+            }
+            match self.state.get() {
+                Stage::Reading => reading.as_mut().await?,
+                Stage::Part => return self.client.body().await,
+                Stage::Whole => return Ok(None),
+            }
+        }
+    }
+
+    /// Ends a read that is under way.
+    async fn stop(&self, reading: Pin<&mut impl Reading>) {
+        self.enough.set(true);
+        if self.state.get() == Stage::Reading {
+            self.client.stop_body();
+            let _ = reading.await;
+        }
+    }
+}
+
+/// As much of a body is read before there is a connection for it.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
 /// The body on its way.
 struct Upload<'c, C> {
     sender: Sender,
     /// How long the origin may take nothing.
     stall: Duration,
-    client: &'c C,
+    ahead: &'c Ahead<'c, C>,
     /// It is through, or given up.
     is_over: Cell<bool>,
 }
 
 impl<C: Downstream> Upload<'_, C> {
     /// Sends all of it. An origin that takes no more ends it without an error.
-    async fn run(&self) -> Result<Sent, BodyEnd> {
-        let sent = self.pump().await;
+    async fn run(&self, reading: Pin<&mut impl Reading>) -> Result<Sent, BodyEnd> {
+        let sent = self.pump(reading).await;
         self.is_over.set(true);
         sent
     }
 
-    async fn pump(&self) -> Result<Sent, BodyEnd> {
-        while let Some(chunk) = self.client.body().await? {
+    async fn pump(&self, mut reading: Pin<&mut impl Reading>) -> Result<Sent, BodyEnd> {
+        while let Some(chunk) = self.ahead.next(reading.as_mut()).await? {
             match timeout(self.stall, self.sender.send(chunk)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Ok(Sent::Enough),
@@ -224,7 +367,7 @@ impl<C: Downstream> Upload<'_, C> {
     /// it was about to take belong to what follows.
     async fn stop(&self, sending: Pin<&mut impl Future<Output = Result<Sent, BodyEnd>>>) {
         if !self.is_over.get() && !self.sender.is_writing() {
-            self.client.stop_body();
+            self.ahead.client.stop_body();
             let _ = sending.await;
         }
     }

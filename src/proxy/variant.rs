@@ -11,18 +11,17 @@
 //! hit path does where this core has them all, else `serve` gathers them.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::base::Seed;
 use crate::cache::key::begin_variant;
-use crate::cache::vary::SCHEME;
 use crate::cache::{
     AcceptEncoding, Entry, Facts, Key, Kind, Ledger, Settings, Shard, Vary, VaryIndex, VarySpec,
     secondary_key,
 };
 use crate::http::Fields;
 use crate::http::hop::Ending;
+use crate::http::untrusted::dashed;
 use crate::proxy::inquiry::Inquiry;
 
 /// Finds the variant for a request's values in a core's part of L1; nothing unless the shard has
@@ -36,22 +35,11 @@ pub fn find_in_shard<'v>(
 ) -> Option<Arc<Entry>> {
     let Kind::VaryIndex(index) = index.kind() else { return None };
     let primary_bytes = key.len();
-    let by_scheme = Cell::new(false);
-    let values = |name: &str| {
-        if name == SCHEME {
-            by_scheme.set(true);
-        }
-        values(name)
-    };
     let mut newest: Option<Arc<Entry>> = None;
     for spec in &index.specs {
         key.truncate(primary_bytes);
         begin_variant(key, index.generation);
-        secondary_key(spec, ENCODING, values, key);
-        if by_scheme.get() {
-            // No value of the client's: the slow path knows it.
-            return None;
-        }
+        secondary_key(spec, ENCODING, &values, key);
         let entry = shard.get(seed.hash(key), key)?;
         if newest.as_ref().is_none_or(|it| is_newer(entry, it)) {
             newest = Some(Arc::clone(entry));
@@ -77,19 +65,13 @@ pub fn keys(seed: &Seed, inquiry: &Inquiry, index: &Entry) -> Vec<Key> {
 fn key_of(seed: &Seed, inquiry: &Inquiry, generation: u64, spec: &VarySpec) -> Key {
     let mut bytes = inquiry.primary.bytes().to_vec();
     begin_variant(&mut bytes, generation);
-    let (request, tls) = (&inquiry.task.head.fields, inquiry.task.peer.tls);
+    let request = &inquiry.task.head.fields;
+    // A field that Connection says to end here did not choose.
     let ending = Ending::of(request);
-    let sent = |name: &str| sent(name, request, &ending, tls);
+    let goes_on = |name: &str| !ending.has(&dashed(name.as_bytes()));
+    let sent = |name: &str| request.combined(name).filter(|_| goes_on(name));
     secondary_key(spec, ENCODING, sent, &mut bytes);
     Key::new(&bytes, seed)
-}
-
-/// The value of a field as the origin gets it: not where Connection says that it ends here.
-fn sent<'r>(name: &str, request: &'r Fields, ending: &Ending, tls: bool) -> Option<Cow<'r, [u8]>> {
-    if name == SCHEME {
-        return Some(Cow::Borrowed(if tls { b"https" } else { b"http" }));
-    }
-    request.combined(name).filter(|_| !ending.has(name.as_bytes()))
 }
 
 /// Where a response is to stand.

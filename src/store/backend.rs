@@ -60,6 +60,9 @@ pub(crate) trait Writer: Send {
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault>;
     /// Called several times a second: reclaims space, notices what happened outside.
     fn upkeep(&mut self) -> Result<Upkeep, Fault>;
+    /// Writes so many bytes as a row that no look-up asks for, and removes it again: whether puts
+    /// work. Called while they don't.
+    fn probe(&mut self, bytes: usize) -> Result<(), Fault>;
     /// What is stored.
     fn usage(&mut self) -> Result<Usage, Fault>;
 }

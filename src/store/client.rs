@@ -3,7 +3,8 @@
 //! One [`Client`] a core, not `Send`; its clones share the same slots. Each command in flight has
 //! a slot; its number travels with the command and comes back with the answer. A future that is
 //! dropped leaves its slot marked: it is free again when the answer, which always comes, has been
-//! thrown away, so that a late answer cannot reach another's slot and the mailbox stays bounded.
+//! thrown away, so that a late answer cannot reach another's slot and the mailbox stays bounded
+//! (`slots.rs`).
 //!
 //! [`Client::drain`] must run as a task of the core: it hands out the answers.
 
@@ -13,7 +14,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::TrySendError;
 
@@ -23,6 +25,7 @@ use crate::store::handle::{Ends, StoreHandle};
 use crate::store::mailbox::{Answer, Mailbox, Reply};
 use crate::store::row::{Digest, Purge, Row};
 use crate::store::shared::{Command, Control, Epoch};
+use crate::store::slots::Slots;
 use crate::store::stats::{StoreStats, Usage};
 
 /// What a look-up found.
@@ -52,21 +55,30 @@ struct Core {
 impl Client {
     /// To be called in the thread of the core that will use it.
     pub(crate) fn new(handle: StoreHandle) -> Self {
-        let slots = RefCell::default();
-        Self { core: Rc::new(Core { handle, mailbox: Arc::default(), slots }) }
+        let mailbox = Arc::default();
+        if let Some(ends) = handle.ends() {
+            ends.shared.enrol(&mailbox);
+        }
+        Self { core: Rc::new(Core { handle, mailbox, slots: RefCell::default() }) }
     }
 
     /// Looks a row up. The command is sent here, not at the first poll; dropping the future at any
     /// time is safe. One hop to the storage thread and back: 10 to 60 us.
     ///
-    /// A hung disk delays the answer without limit; PostgreSQL's look-ups end after
-    /// `statement_timeout`. An answer to a look-up that was sent before a purge was answered may
-    /// still be the row as it was before.
+    /// It is `Unavailable` after a second, or a quarter more, and at once while the storage thread
+    /// has not been seen for two. An answer to a look-up that was sent before a purge was answered
+    /// may still be the row as it was before.
     pub fn get(&self, digest: Digest) -> Lookup {
         let Some(ends) = self.core.handle.ends() else {
             return Lookup(Waiting::answered(Answer::Miss));
         };
-        let waiting = self.send(ends, |reply| {
+        let stats = &ends.shared.stats;
+        if stats.age_of_heartbeat() > HEARTBEAT_AGE_MAX {
+            stats.gets_unavailable.fetch_add(1, Ordering::Relaxed);
+            return Lookup(Waiting::answered(Answer::Unavailable(Unavailable::Timeout)));
+        }
+        let until = Some(Instant::now() + LOOKUP_SPAN);
+        let waiting = self.send(ends, until, |reply| {
             let sent = ends.data.try_send(Command::Get { digest, reply });
             sent.map_err(|err| match err {
                 TrySendError::Full(command) => (taken_back(command), Unavailable::QueueFull),
@@ -74,7 +86,7 @@ impl Client {
             })
         });
         if matches!(waiting.state, State::Answered(Some(Answer::Unavailable(_)))) {
-            ends.shared.stats.gets_shed.fetch_add(1, Ordering::Relaxed);
+            stats.gets_shed.fetch_add(1, Ordering::Relaxed);
         }
         Lookup(waiting)
     }
@@ -120,12 +132,16 @@ impl Client {
         if purge == Purge::CLEAR {
             ends.shared.epoch.fetch_add(1, Ordering::AcqRel);
         }
-        let done = self.done(ends, |reply| Control::Purge { purge, reply });
-        let result = done.await;
-        if result == Err(Unavailable::QueueFull) {
-            ends.shared.lose_purge();
+        ends.shared.purges.on_sent();
+        let sent = self.control(ends, |reply| Control::Purge { purge, reply });
+        if let State::Answered(Some(Answer::Unavailable(reason))) = &sent.state {
+            // In its place, before it is no longer counted as on its way.
+            if *reason == Unavailable::QueueFull {
+                ends.shared.lose_purge();
+            }
+            ends.shared.purges.on_unsent();
         }
-        result
+        done(sent.await)
     }
 
     /// Removes every row: [`Client::purge`] of [`Purge::CLEAR`]. Durable when answered.
@@ -191,15 +207,11 @@ impl Client {
         ends: &Ends,
         control: impl FnOnce(Reply) -> Control,
     ) -> Result<u64, Unavailable> {
-        match self.control(ends, control).await {
-            Answer::Done(rows) => Ok(rows),
-            Answer::Unavailable(reason) => Err(reason),
-            Answer::Hit(_) | Answer::Miss | Answer::Usage(_) => Err(Unavailable::Bug),
-        }
+        done(self.control(ends, control).await)
     }
 
     fn control(&self, ends: &Ends, make: impl FnOnce(Reply) -> Control) -> Waiting {
-        self.send(ends, |reply| {
+        self.send(ends, None, |reply| {
             ends.control.try_send(make(reply)).map_err(|err| match err {
                 TrySendError::Full(control) => (order_taken_back(control), Unavailable::QueueFull),
                 TrySendError::Disconnected(control) => {
@@ -213,12 +225,13 @@ impl Client {
     fn send(
         &self,
         ends: &Ends,
+        until: Option<Instant>,
         send: impl FnOnce(Reply) -> Result<(), (Option<Reply>, Unavailable)>,
     ) -> Waiting {
         if ends.shared.closed() {
             return Waiting::answered(Answer::Unavailable(Unavailable::Closed));
         }
-        let Some(token) = self.core.slots.borrow_mut().reserve() else {
+        let Some(token) = self.core.slots.borrow_mut().reserve(until) else {
             return Waiting::answered(Answer::Unavailable(Unavailable::QueueFull));
         };
         let reply = Reply::new(Arc::clone(&self.core.mailbox), token);
@@ -229,6 +242,7 @@ impl Client {
             self.core.slots.borrow_mut().free(token);
             return Waiting::answered(Answer::Unavailable(reason));
         }
+        self.core.tell_awaited();
         Waiting { state: State::Sent { core: Rc::clone(&self.core), token } }
     }
 }
@@ -241,6 +255,15 @@ impl Core {
                 waker.wake();
             }
         });
+        let late = self.slots.borrow_mut().take_late(Instant::now);
+        for waker in late {
+            waker.wake();
+        }
+        self.tell_awaited();
+    }
+
+    fn tell_awaited(&self) {
+        self.mailbox.set_awaited(self.slots.borrow().lookups > 0);
     }
 }
 
@@ -255,6 +278,14 @@ fn queue_put(ends: &Ends, mut row: Row, epoch: Epoch) -> Result<(), Dropped> {
         TrySendError::Full(_) => Dropped::QueueFull,
         TrySendError::Disconnected(_) => Dropped::Closed,
     })
+}
+
+fn done(answer: Answer) -> Result<u64, Unavailable> {
+    match answer {
+        Answer::Done(rows) => Ok(rows),
+        Answer::Unavailable(reason) => Err(reason),
+        Answer::Hit(_) | Answer::Miss | Answer::Usage(_) => Err(Unavailable::Bug),
+    }
 }
 
 fn taken_back(command: Command) -> Option<Reply> {
@@ -338,97 +369,8 @@ impl Drop for Waiting {
     }
 }
 
-/// Commands in flight of one core, the abandoned ones included.
-const SLOTS_MAX: usize = 16_384;
-
-#[derive(Debug, Default)]
-struct Slots {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-}
-
-#[derive(Debug)]
-enum Slot {
-    Free,
-    /// The waker is there from the first poll on.
-    Waiting(Option<Waker>),
-    Ready(Answer),
-    /// The future is gone, the answer is still to come.
-    Abandoned,
-}
-
-impl Slots {
-    fn reserve(&mut self) -> Option<u32> {
-        if let Some(token) = self.free.pop() {
-            *self.slot(token)? = Slot::Waiting(None);
-            return Some(token);
-        }
-        if self.slots.len() >= SLOTS_MAX {
-            return None;
-        }
-        let token = u32::try_from(self.slots.len()).ok()?;
-        self.slots.push(Slot::Waiting(None));
-        Some(token)
-    }
-
-    fn slot(&mut self, token: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::try_from(token).ok()?)
-    }
-
-    fn free(&mut self, token: u32) {
-        if let Some(slot) = self.slot(token) {
-            debug_assert!(!matches!(slot, Slot::Free), "freed twice");
-            *slot = Slot::Free;
-            self.free.push(token);
-        }
-    }
-
-    /// Puts an answer into its slot and returns who waits for it.
-    fn fill(&mut self, token: u32, answer: Answer) -> Option<Waker> {
-        let slot = self.slot(token)?;
-        match slot {
-            Slot::Waiting(waker) => {
-                let waker = waker.take();
-                *slot = Slot::Ready(answer);
-                waker
-            }
-            Slot::Abandoned => {
-                self.free(token);
-                None
-            }
-            Slot::Free | Slot::Ready(_) => {
-                debug_assert!(false, "answered twice");
-                None
-            }
-        }
-    }
-
-    /// Takes the answer and frees the slot, or leaves the waker there.
-    fn poll(&mut self, token: u32, waker: &Waker) -> Option<Answer> {
-        let slot = self.slot(token)?;
-        match std::mem::replace(slot, Slot::Free) {
-            Slot::Ready(answer) => {
-                self.free.push(token);
-                Some(answer)
-            }
-            Slot::Waiting(old) => {
-                let same = old.filter(|it| it.will_wake(waker));
-                *slot = Slot::Waiting(Some(same.unwrap_or_else(|| waker.clone())));
-                None
-            }
-            other @ (Slot::Free | Slot::Abandoned) => {
-                debug_assert!(false, "polled a slot that is not the caller's");
-                *slot = other;
-                None
-            }
-        }
-    }
-
-    fn abandon(&mut self, token: u32) {
-        match self.slot(token) {
-            Some(Slot::Ready(_)) => self.free(token),
-            Some(slot) => *slot = Slot::Abandoned,
-            None => {}
-        }
-    }
-}
+/// How long a look-up may take: what it could find is hardly worth more.
+const LOOKUP_SPAN: Duration = Duration::from_secs(1);
+/// A storage thread that has not been seen for so long hangs. It goes round four times a second,
+/// and after each read.
+const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::store::backend::Backend;
 use crate::store::client::Client;
@@ -19,6 +19,7 @@ use crate::store::shared::{CONTROL_DEPTH, Command, Control, Epoch, OnRemotePurge
 use crate::store::sqlite::Sqlite;
 use crate::store::stats::StoreStats;
 use crate::store::storage::Storage;
+use crate::store::watch::Watch;
 use crate::store::writer::WriterThread;
 
 /// The store as the process sees it. Cheap to clone, to be sent to every core's thread.
@@ -42,12 +43,14 @@ pub(crate) struct Ends {
     pub(crate) control: Sender<Control>,
     /// Disconnected when all threads have ended.
     ended: Receiver<()>,
+    /// Its end ends the watching thread.
+    _held: Sender<()>,
 }
 
 impl Ends {
-    /// For threads that hang, and will not do it themselves.
+    /// For threads that hang, and will not do it themselves, and for orders that came too late.
     fn note_what_may_be_owed(&self) {
-        if (self.shared.may_owe() || !self.control.is_empty())
+        if self.shared.purges.may_be_owed()
             && let Err(error) = self.shared.note.make(u64::MAX)
         {
             tracing::error!(%error, "purges that are owed can't be noted, and are lost");
@@ -129,7 +132,10 @@ impl StoreHandle {
             storage.run();
             drop(alive);
         })?;
-        let ends = Ends { shared, data, control, ended };
+        let (held, handles) = bounded(0);
+        let watch = Watch::new(&shared, handles);
+        spawn("store-watch", move || watch.run())?;
+        let ends = Ends { shared, data, control, ended, _held: held };
         Ok(Self { inner: Arc::new(Inner::Present(ends)) })
     }
 
@@ -169,13 +175,12 @@ impl StoreHandle {
         ends.shared.closed.store(true, Ordering::Release);
         // An error means that the thread has ended already, which is what we want.
         drop(ends.control.send_deadline(Control::Stop, until));
-        match ends.ended.recv_deadline(until) {
-            Err(crossbeam::channel::RecvTimeoutError::Disconnected) | Ok(()) => Shutdown::Flushed,
-            Err(crossbeam::channel::RecvTimeoutError::Timeout) => {
-                ends.note_what_may_be_owed();
-                Shutdown::DeadlinePassed
-            }
-        }
+        let ended = match ends.ended.recv_deadline(until) {
+            Err(RecvTimeoutError::Disconnected) | Ok(()) => Shutdown::Flushed,
+            Err(RecvTimeoutError::Timeout) => Shutdown::DeadlinePassed,
+        };
+        ends.note_what_may_be_owed();
+        ended
     }
 
     pub(crate) fn ends(&self) -> Option<&Ends> {

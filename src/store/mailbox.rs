@@ -36,16 +36,27 @@ pub(crate) struct Mailbox {
     /// burst cost one atomic swap.
     notified: AtomicBool,
     waker: ArcSwapOption<Waker>,
+    /// Whether look-ups of this core wait.
+    awaited: AtomicBool,
 }
 
 impl Mailbox {
     /// Wakes the collecting task unless it has been woken and has not collected since.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if !self.notified.swap(true, Ordering::AcqRel)
             && let Some(waker) = &*self.waker.load()
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// Says whether look-ups wait, which may have to be given up.
+    pub(crate) fn set_awaited(&self, awaited: bool) {
+        self.awaited.store(awaited, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
     }
 
     /// Registers the collecting task. To be called before [`Mailbox::collect`], so that a push

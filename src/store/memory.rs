@@ -78,6 +78,10 @@ impl Writer for Memory {
         Ok(Upkeep::default())
     }
 
+    fn probe(&mut self, _bytes: usize) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn usage(&mut self) -> Result<Usage, Fault> {
         let stored = self.lock();
         let bytes = stored.values().map(Row::size_bytes).sum();

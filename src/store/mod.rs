@@ -7,10 +7,11 @@
 //!
 //! ```text
 //! StoreHandle   opens, shuts down; Send + Sync
-//! Client        a core's futures            client.rs, mailbox.rs
+//! Client        a core's futures            client.rs, slots.rs, mailbox.rs
 //! storage.rs    thread: batches             pending.rs: what is queued stays visible
 //! reads.rs      look-ups, inline or pooled  retry.rs: connections that come and go
 //! writer.rs     thread: group commits     owed.rs, note.rs: purges that could not be done yet
+//! watch.rs      thread: nobody waits for a thread that hangs
 //! backend.rs    what a backend must do      memory.rs, sqlite/, postgres/
 //! ```
 //!
@@ -33,14 +34,18 @@ mod note;
 mod owed;
 mod pending;
 mod postgres;
+mod progress;
 mod reads;
 mod retry;
 mod row;
 mod settings;
 mod shared;
+mod slots;
+mod slow;
 mod sqlite;
 mod stats;
 mod storage;
+mod watch;
 mod writer;
 
 pub use client::{Client, GetOutcome, Lookup};

@@ -2,8 +2,8 @@
 //!
 //! A purge that the backend could not do yet is done by this process, later. If the process ends
 //! before, however it ends, the rows are still there and nobody knows. So a file is made before
-//! anybody is told that a purge is pending, and removed when all is paid. Who finds one at the start
-//! forgets everything: the cache may be lost, never wrong.
+//! anybody is told that a purge is pending, and removed when all is paid. Who finds one at the
+//! start forgets everything: the cache may be lost, never wrong.
 //!
 //! Each process makes a file of its own and holds a lock on it, so that several may use a folder:
 //! a note whose lock can be had is of a process that has ended. The file is empty: making it needs

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::store::fault::{Fault, Unavailable};
@@ -64,7 +63,6 @@ impl Owed {
         if self.purges.len() > OWED_MAX || noted.is_err() {
             self.become_clear();
         }
-        self.shared.owes.store(true, Ordering::Release);
         if let Err(error) = noted
             && is_first
         {
@@ -82,13 +80,19 @@ impl Owed {
         }
     }
 
+    /// Forgets everything for a clear that is tried in its place, to be owed itself under the
+    /// number that is returned.
+    pub(crate) fn give_way(&mut self) -> Option<u64> {
+        let first = self.purges.front().map(|(seq, _)| *seq);
+        self.purges.clear();
+        self.retry.on_success();
+        first
+    }
+
     /// The first is done.
     pub(crate) fn on_paid(&mut self) {
         self.retry.on_success();
         self.purges.pop_front();
-        if self.is_empty() {
-            self.shared.owes.store(false, Ordering::Release);
-        }
     }
 
     /// The first failed again.

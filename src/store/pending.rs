@@ -30,11 +30,6 @@ pub(crate) struct Pending {
 pub(crate) struct Masks(Arc<VecDeque<(u64, Purge, Wall)>>);
 
 impl Masks {
-    /// The number of the oldest purge.
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        self.0.front().map(|(seq, ..)| *seq)
-    }
-
     /// A row of the backend as the queued purges leave it.
     pub(crate) fn apply(&self, mut row: Row) -> Option<Row> {
         for (_, purge, at) in self.0.iter() {

@@ -3,7 +3,8 @@
 //! An embedded database answers in microseconds, less than a hop to another thread costs. A
 //! database server keeps its caller waiting, so that several threads ask it, each with a batch of
 //! whatever is queued when it is free. One that hangs, hangs alone: its look-ups are answered
-//! `Unavailable` when their time is over, and it is passed over until it comes back.
+//! `Unavailable` when their time is over, and it is passed over until it comes back. One time-out
+//! speaks for all (`slow.rs`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use crate::store::retry::Lazy;
 use crate::store::row::{Digest, Row};
 use crate::store::settings::Settings;
 use crate::store::shared::Shared;
+use crate::store::slow::Slow;
 use crate::store::stats::Op;
 
 /// The reading side of the storage thread.
@@ -63,6 +65,7 @@ impl Reads {
                     let answered = rows.as_ref().map_or(rest.len(), Vec::len);
                     respond(&asker.shared, rows, waiting.by_ref().take(answered), burst);
                     rest = rest.get(answered..).unwrap_or_default();
+                    asker.shared.stats.beat();
                     if !rest.is_empty() {
                         // What is large is handed over before more is read.
                         drop(std::mem::take(burst));
@@ -169,6 +172,7 @@ pub(crate) struct Pool {
     /// The other end, to answer what no reader will take.
     stranded: Receiver<Errand>,
     desks: Vec<Arc<Desk>>,
+    slow: Arc<Slow>,
     /// After this time a look-up is answered without the database.
     patience: Duration,
 }
@@ -197,7 +201,7 @@ impl Pool {
         alive: &Sender<()>,
     ) -> Result<Self, StartError> {
         let (errands, stranded) = bounded(settings.queue_depth.max(1));
-        let fit = Fit::default();
+        let (fit, slow) = (Fit::default(), Arc::<Slow>::default());
         let mut desks = Vec::new();
         for index in 0..backend.readers() {
             let desk = Arc::new(Desk::default());
@@ -206,6 +210,7 @@ impl Pool {
                 errands: stranded.clone(),
                 desk: Arc::clone(&desk),
                 fit: Arc::clone(&fit),
+                slow: Arc::clone(&slow),
                 is_fit: false,
             };
             let alive = alive.clone();
@@ -217,11 +222,11 @@ impl Pool {
         }
         // A little more than the server's own limit, which gives the better reason.
         let patience = settings.statement_timeout + settings.statement_timeout / 4;
-        Ok(Self { shared: Arc::clone(shared), errands, stranded, desks, patience })
+        Ok(Self { shared: Arc::clone(shared), errands, stranded, desks, slow, patience })
     }
 
     fn pass_on(&self, asked: &mut Vec<(Digest, Reply)>, masks: &Masks, burst: &mut Burst) {
-        let hung = self.hung();
+        let hung = self.slow.is_slow() || self.hung();
         for (digest, reply) in asked.drain(..) {
             if hung {
                 refuse(&self.shared, reply, Unavailable::Timeout, burst);
@@ -252,6 +257,7 @@ impl Pool {
             }
             let fault = Fault::new(Unavailable::Timeout, "no answer to a look-up");
             self.shared.stats.on_state(Op::Get, Some(&fault));
+            self.slow.on_late(&fault);
             respond(&self.shared, Err(fault), late.into_iter(), &mut burst);
         }
         while self.hung() {
@@ -277,6 +283,7 @@ struct Worker {
     errands: Receiver<Errand>,
     desk: Arc<Desk>,
     fit: Fit,
+    slow: Arc<Slow>,
     is_fit: bool,
 }
 
@@ -306,7 +313,7 @@ impl Worker {
             thread::sleep(UNFIT_PAUSE);
             return Some(None);
         }
-        let wait = if self.is_fit { IDLE_EVERY } else { UNFIT_PAUSE };
+        let wait = if self.is_fit && !self.slow.is_slow() { IDLE_EVERY } else { UNFIT_PAUSE };
         match self.errands.recv_timeout(wait) {
             Ok(errand) => Some(Some(errand)),
             Err(RecvTimeoutError::Timeout) => Some(None),
@@ -316,6 +323,12 @@ impl Worker {
 
     fn answer(&mut self, digests: &[Digest], waiting: Vec<(Reply, Masks)>) {
         let shared = Arc::clone(&self.asker.shared);
+        if self.slow.is_slow() {
+            let fault = Fault::new(Unavailable::Timeout, "look-ups time out at present");
+            respond(&shared, Err(fault), waiting.into_iter(), &mut Burst::default());
+            self.look_after();
+            return;
+        }
         if let Some(fault) = self.asker.reader.known_fault() {
             if self.fit.load(Ordering::Acquire) == 0 {
                 // Nobody waits for a database that is known to be away.
@@ -332,6 +345,11 @@ impl Worker {
             *self.desk.lock() = Some(InHand { since: Instant::now(), waiting });
             let rows = self.asker.ask(rest);
             self.note();
+            match &rows {
+                Ok(_) => self.slow.on_answer(),
+                Err(fault) if fault.reason == Unavailable::Timeout => self.slow.on_late(fault),
+                Err(_) => {}
+            }
             waiting = self.desk.lock().take().map(|it| it.waiting).unwrap_or_default();
             let answered = rows.as_ref().map_or(rest.len(), Vec::len).min(waiting.len());
             respond(&shared, rows, waiting.drain(..answered), &mut Burst::default());
@@ -339,12 +357,23 @@ impl Worker {
         }
     }
 
-    /// Looks after the connection, which may take as long as connecting takes.
+    /// Looks after the connection, which may take as long as connecting takes; or, while look-ups
+    /// time out, finds out whether they still do.
     fn look_after(&mut self) {
+        let probes = self.slow.is_slow();
+        if probes && !self.slow.begins_probe() {
+            return;
+        }
         *self.desk.lock() = Some(InHand { since: Instant::now(), waiting: Vec::new() });
-        let result = self.asker.call(|reader| reader.idle());
+        let result = self.asker.call(|reader| match probes {
+            true => reader.read(&[]).map(|_| ()),
+            false => reader.idle(),
+        });
         *self.desk.lock() = None;
         self.note();
+        if probes {
+            self.slow.on_probe(result.as_ref().err());
+        }
         if result.is_ok() || self.fit.load(Ordering::Acquire) == 0 {
             self.asker.shared.stats.on_state(Op::Get, result.err().as_ref());
         }

@@ -32,6 +32,19 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row of this size that nobody asks for, and that the next sweep removes.
+    pub(crate) fn probe(bytes: usize) -> Self {
+        Self {
+            digest: *b"apiproxyd probe\0",
+            path: "".into(),
+            meta: Bytes::new(),
+            body: vec![0; bytes].into(),
+            stored_at: Wall::EPOCH,
+            keep_until: Wall::EPOCH,
+            expired_at: None,
+        }
+    }
+
     /// Bytes that the row's content takes, without any overhead.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

@@ -39,7 +39,8 @@ pub struct Settings {
     /// PostgreSQL's connection string, URL or key=value. May hold a password: never logged.
     pub dsn: String,
     /// Connections open at once. Default 25. SQLite uses two; PostgreSQL uses what measurement
-    /// showed to be best, at most this number, but never fewer than two (reading and writing).
+    /// showed to be best, at most this number; with one, look-ups wait while it writes. Zero: no
+    /// limit.
     pub max_open_conns: usize,
     /// Connections kept while idle. Default 5.
     pub max_idle_conns: usize,

@@ -1,14 +1,15 @@
 //! What handles, clients and the storage threads share, and the commands between them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crossbeam::queue::SegQueue;
 
 use crate::base::Wall;
 use crate::store::fault::Dropped;
-use crate::store::mailbox::Reply;
+use crate::store::mailbox::{Mailbox, Reply};
 use crate::store::note::Note;
+use crate::store::progress::Progress;
 use crate::store::row::{Digest, Purge, Row};
 use crate::store::settings::{Backend, Settings};
 use crate::store::stats::StoreStats;
@@ -53,20 +54,15 @@ pub(crate) struct Shared {
     /// Clears so far.
     pub(crate) epoch: AtomicU64,
     pub(crate) closed: AtomicBool,
-    /// A purge could not be queued: everything is purged in its place.
-    purge_lost: AtomicBool,
     /// Sequence number of the last operation handed to the writer.
     pub(crate) issued: AtomicU64,
     /// Up to this number puts are finished: written or given up.
     pub(crate) puts_finished: AtomicU64,
-    /// Up to this number purges are done. Behind `puts_finished` while one is owed.
-    pub(crate) purges_done: AtomicU64,
-    /// The last purge handed to the writer.
-    pub(crate) purges_issued: AtomicU64,
-    /// Purges are owed: those that come now will be, too.
-    pub(crate) owes: AtomicBool,
+    pub(crate) purges: Progress,
     /// That purges are owed, for the process after this one.
     pub(crate) note: Note,
+    /// One for each core.
+    mailboxes: Mutex<Vec<Weak<Mailbox>>>,
     /// Purges of other instances, for the storage thread, with the last number issued before.
     pub(crate) remote: SegQueue<(u64, Purge)>,
 }
@@ -79,13 +75,11 @@ impl Shared {
             queue_bytes_max: settings.queue_bytes_max,
             epoch: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            purge_lost: AtomicBool::new(false),
             issued: AtomicU64::new(0),
             puts_finished: AtomicU64::new(0),
-            purges_done: AtomicU64::new(0),
-            purges_issued: AtomicU64::new(0),
-            owes: AtomicBool::new(false),
+            purges: Progress::default(),
             note: note_of(settings),
+            mailboxes: Mutex::default(),
             remote: SegQueue::new(),
         }
     }
@@ -101,18 +95,24 @@ impl Shared {
     /// Notes a purge that could not be queued: too much is forgotten in its place, not too little.
     pub(crate) fn lose_purge(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.purge_lost.store(true, Ordering::Release);
+        self.purges.lose();
     }
 
-    /// Whether a purge was lost since the last time.
-    pub(crate) fn take_lost_purge(&self) -> bool {
-        self.purge_lost.load(Ordering::Relaxed) && self.purge_lost.swap(false, Ordering::AcqRel)
+    /// Another core that waits for look-ups.
+    pub(crate) fn enrol(&self, mailbox: &Arc<Mailbox>) {
+        let mut all = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|it| it.strong_count() > 0);
+        all.push(Arc::downgrade(mailbox));
     }
 
-    /// Whether a purge that somebody was told of may not have been done.
-    pub(crate) fn may_owe(&self) -> bool {
-        let issued = self.purges_issued.load(Ordering::Acquire);
-        self.purge_lost.load(Ordering::Acquire) || self.purges_done.load(Ordering::Acquire) < issued
+    /// Wakes the cores whose look-ups wait, to give up what is late.
+    pub(crate) fn wake_waiting(&self) {
+        let all = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        for mailbox in all.iter().filter_map(Weak::upgrade) {
+            if mailbox.is_awaited() {
+                mailbox.wake();
+            }
+        }
     }
 
     /// Admits a row to the write queue, or says why not.

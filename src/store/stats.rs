@@ -180,7 +180,8 @@ impl StoreStats {
         stats.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
-    /// Notes whether reads (`Op::Get`) or writes (the others) work, and logs the change.
+    /// Notes whether reads (`Op::Get`) or writes (the others) work, and logs the change. Writes are
+    /// said to work only by what wrote something.
     pub(crate) fn on_state(&self, op: Op, fault: Option<&Fault>) {
         let state = if op == Op::Get { &self.reads } else { &self.writes };
         let side = if op == Op::Get { "reads" } else { "writes" };

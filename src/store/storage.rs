@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use crossbeam::select;
@@ -27,10 +27,6 @@ use crate::store::shared::{Command, Control, Shared, WriteOp};
 const BATCH_MAX: usize = 256;
 /// At least so often the thread goes round, for its heartbeat and idle connections.
 const TICK: Duration = Duration::from_millis(250);
-/// A purge that is not done by then is noted as owed: before anybody gives up waiting for it.
-const NOTE_AFTER: Duration = Duration::from_secs(1);
-/// After a note that could not be made.
-const NOTE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The storage thread's state.
 pub(crate) struct Storage {
@@ -42,8 +38,6 @@ pub(crate) struct Storage {
     reads: Reads,
     /// Puts of this batch; handed on after its look-ups are answered.
     outgoing: Vec<WriteOp>,
-    /// The oldest purge that is not done, and when it was first seen.
-    oldest: Option<(u64, Instant)>,
 }
 
 impl Storage {
@@ -55,7 +49,7 @@ impl Storage {
         reads: Reads,
     ) -> Self {
         let pending = Pending::default();
-        Self { shared, data, control, writer, pending, reads, outgoing: Vec::new(), oldest: None }
+        Self { shared, data, control, writer, pending, reads, outgoing: Vec::new() }
     }
 
     /// Runs until [`Control::Stop`] or until nobody can send any more.
@@ -78,7 +72,13 @@ impl Storage {
             self.batch(first, limit);
             match control {
                 Some(Control::Stop) => break,
-                Some(control) => self.order(control),
+                Some(control) => {
+                    let is_purge = matches!(control, Control::Purge { .. });
+                    self.order(control);
+                    if is_purge {
+                        self.shared.purges.on_taken();
+                    }
+                }
                 None => {}
             }
         }
@@ -126,11 +126,10 @@ impl Storage {
     /// Learns what the writer has done since.
     fn catch_up(&mut self) {
         self.pending.on_puts_finished(self.shared.puts_finished.load(Ordering::Acquire));
-        self.pending.on_purges_done(self.shared.purges_done.load(Ordering::Acquire));
+        self.pending.on_purges_done(self.shared.purges.done());
         while let Some((upto, purge)) = self.shared.remote.pop() {
             self.pending.on_remote_purge(&purge, upto, clock::wall());
         }
-        self.note_late_purge();
     }
 
     fn take(&mut self, command: Command, burst: &mut Burst, asked: &mut Vec<(Digest, Reply)>) {
@@ -159,9 +158,9 @@ impl Storage {
         let op = match control {
             Control::Purge { purge, reply } => {
                 let seq = self.issue();
-                self.shared.purges_issued.store(seq, Ordering::Release);
+                self.shared.purges.on_issued(seq);
                 self.pending.on_purge(purge.clone(), seq, clock::wall());
-                let reply = self.reply_if_owed(reply);
+                let reply = self.reply_if_owed(&purge, reply);
                 WriteOp::Purge { purge, seq, reply }
             }
             Control::Sweep { now, reply } => WriteOp::Sweep { now, reply },
@@ -174,9 +173,9 @@ impl Storage {
     }
 
     /// Behind purges that are owed, one is owed too: nobody waits for the writer to say so, which
-    /// may be trying the first of them at this moment.
-    fn reply_if_owed(&self, reply: Reply) -> Reply {
-        if !self.shared.owes.load(Ordering::Acquire) {
+    /// may be trying the first of them at this moment. A clear takes the place of them all.
+    fn reply_if_owed(&self, purge: &Purge, reply: Reply) -> Reply {
+        if *purge == Purge::CLEAR || !self.shared.purges.are_owed() {
             return reply;
         }
         reply.send(Answer::Unavailable(self.shared.why_owed()));
@@ -184,31 +183,11 @@ impl Storage {
     }
 
     fn make_up_for_lost_purge(&mut self) {
-        if self.shared.take_lost_purge() {
+        if self.shared.purges.take_lost() {
             tracing::warn!("purges were lost: everything stored is purged in their place");
             self.batch(None, usize::MAX);
             self.order(Control::Purge { purge: Purge::CLEAR, reply: Reply::nobody() });
-            self.shared.note.adopt(self.shared.purges_issued.load(Ordering::Acquire));
-        }
-    }
-
-    /// Notes a purge that takes long: whoever waits for it will be told that it is owed, and the
-    /// writer, which would note it, may hang.
-    fn note_late_purge(&mut self) {
-        let oldest = self.pending.masks().oldest();
-        if oldest != self.oldest.map(|(seq, _)| seq) {
-            self.oldest = oldest.map(|seq| (seq, Instant::now()));
-        }
-        let late = self.oldest.is_some_and(|(_, since)| since.elapsed() > NOTE_AFTER);
-        if !late {
-            return;
-        }
-        // All that were ordered by now: those behind it wait as long.
-        let upto = self.shared.purges_issued.load(Ordering::Acquire);
-        if let Err(error) = self.shared.note.make(upto) {
-            // Once: it is tried again when the next one is late.
-            self.oldest = oldest.map(|seq| (seq, Instant::now() + NOTE_PAUSE));
-            tracing::error!(%error, "a purge that takes long can't be noted");
+            self.shared.note.adopt(self.shared.purges.issued());
         }
     }
 

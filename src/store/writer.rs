@@ -36,6 +36,9 @@ const GROUP_PURGES_MAX: usize = 64;
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
 /// How often the gauges of rows and bytes are refreshed.
 const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is tried whether puts work again, and with how much at most.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+const PROBE_BYTES_MAX: u64 = 256 * 1024;
 /// Times a group is put again because other instances purged meanwhile.
 const BEHIND_MAX: usize = 5;
 
@@ -57,6 +60,9 @@ pub(crate) struct WriterThread {
     upkeep_due: Instant,
     usage_due: Instant,
     more_upkeep: bool,
+    /// Bytes of the largest group that was not written since puts fail.
+    refused_bytes: u64,
+    probe_due: Instant,
 }
 
 struct Sweep {
@@ -120,6 +126,8 @@ impl WriterThread {
             upkeep_due: now,
             usage_due: now,
             more_upkeep: false,
+            refused_bytes: 0,
+            probe_due: now,
         }
     }
 
@@ -222,8 +230,9 @@ impl WriterThread {
                 let written = writer.put(&rows)?;
                 Ok((written, if written == Written::All { rows.len() } else { 0 }))
             });
+            let bytes = rows.iter().map(|it| it.size_bytes()).sum();
             match put {
-                Ok(Written::All) => return,
+                Ok(Written::All) => return self.on_written(bytes),
                 Ok(Written::Behind) => {
                     self.upkeep();
                     let before = group.len();
@@ -231,7 +240,10 @@ impl WriterThread {
                     let gone = u64::try_from(before - group.len()).unwrap_or(0);
                     self.shared.stats.puts_overtaken.fetch_add(gone, Ordering::Relaxed);
                 }
-                Err(_) => break,
+                Err(_) => {
+                    self.refused_bytes = self.refused_bytes.max(bytes);
+                    break;
+                }
             }
         }
         self.on_puts_failed(group.len());
@@ -265,6 +277,8 @@ impl WriterThread {
     fn purge(&mut self, orders: Vec<Order>) {
         self.finished = orders.last().map_or(self.finished, |it| it.seq);
         let purges: Vec<Purge> = orders.iter().map(|it| it.purge.clone()).collect();
+        // A clear does what is owed too, and may be possible where that is not.
+        let first = if purges == [Purge::CLEAR] { self.owed.give_way() } else { None };
         let done = match self.owed.is_empty() {
             true => self.purge_all_steps(&purges),
             false => Err(self.owed.fault()),
@@ -277,9 +291,12 @@ impl WriterThread {
                 }
             }
             Err(fault) => {
-                for Order { purge, seq, reply } in orders {
-                    self.owed.owe(purge, seq, &fault);
-                    reply.send(Answer::Unavailable(fault.reason));
+                for Order { purge, seq, .. } in &orders {
+                    self.owed.owe(purge.clone(), first.unwrap_or(*seq), &fault);
+                }
+                self.publish();
+                for order in orders {
+                    order.reply.send(Answer::Unavailable(fault.reason));
                 }
             }
         }
@@ -295,6 +312,9 @@ impl WriterThread {
             let items = if steps == 0 { purges.len() } else { 0 };
             let purged = self.counted(Op::Purge, |it| Ok((it.purge(purges, now)?, items)))?;
             rows.iter_mut().zip(purged.rows).for_each(|(sum, part)| *sum += part);
+            if rows.iter().any(|it| *it > 0) {
+                self.on_written(0);
+            }
             if !purged.more {
                 return Ok(rows);
             }
@@ -315,9 +335,11 @@ impl WriterThread {
     /// Tells the storage thread what is finished: of the purges none at or after an owed one.
     fn publish(&self) {
         let done = self.owed.done_upto(self.finished);
-        self.shared.purges_done.store(done, Ordering::Release);
         self.shared.puts_finished.store(self.finished, Ordering::Release);
-        self.shared.note.settle(done);
+        self.shared.purges.on_done(done, !self.owed.is_empty());
+        if !self.shared.purges.are_untaken() {
+            self.shared.note.settle(done);
+        }
     }
 
     fn background(&mut self) {
@@ -361,6 +383,9 @@ impl WriterThread {
     fn upkeep(&mut self) {
         self.upkeep_due = Instant::now() + UPKEEP_EVERY;
         let result = self.call(|writer| writer.upkeep());
+        if result.is_ok() {
+            self.probe();
+        }
         let Upkeep { more, remote } = result.unwrap_or_default();
         self.more_upkeep = more;
         self.on_remote(remote);
@@ -390,11 +415,13 @@ impl WriterThread {
         Ok(usage)
     }
 
-    /// Calls the backend, and notes whether it works.
+    /// Calls the backend, and notes if it does not work. That it does, only a write can tell.
     fn call<T>(&mut self, f: impl FnOnce(&mut dyn Writer) -> Result<T, Fault>) -> Result<T, Fault> {
         let (backend, stats) = (&self.backend, &self.shared.stats);
         let result = self.writer.call(stats, || backend.writer(), |writer| f(&mut **writer));
-        stats.on_state(Op::Put, result.as_ref().err());
+        if let Err(fault) = &result {
+            stats.on_state(Op::Put, Some(fault));
+        }
         result
     }
 
@@ -409,6 +436,29 @@ impl WriterThread {
         let items = result.as_ref().map_or(0, |it| it.1);
         self.shared.stats.on_call(op, items, started.elapsed(), result.is_err());
         result.map(|it| it.0)
+    }
+
+    /// So many bytes were written. On a full disk a little more may find room where more did not.
+    fn on_written(&mut self, bytes: u64) {
+        if bytes >= self.refused_bytes {
+            self.refused_bytes = 0;
+            self.shared.stats.on_state(Op::Put, None);
+        }
+    }
+
+    /// Finds out whether puts work again, where nothing else does.
+    fn probe(&mut self) {
+        let now = Instant::now();
+        let fails = self.shared.stats.writes_unavailable().is_some();
+        if !fails || !self.owed.is_empty() || now < self.probe_due {
+            return;
+        }
+        let bytes = self.refused_bytes.min(PROBE_BYTES_MAX);
+        let size = usize::try_from(bytes).unwrap_or(0);
+        if self.call(|writer| writer.probe(size)).is_ok() {
+            self.on_written(u64::MAX);
+        }
+        self.probe_due = Instant::now() + PROBE_EVERY;
     }
 }
 

@@ -1,8 +1,8 @@
-//! HTTP/2 by hand: frames in and out of a connection, for origins and clients that do what no library
-//! would (RFC 9113 section 4.1).
+//! HTTP/2 by hand: frames in and out of a connection, for origins and clients that do what no
+//! library would (RFC 9113 section 4.1).
 //!
-//! Requests are not decoded: a script knows what it is asked by the order of the streams. Of answers
-//! the status is.
+//! Requests are not decoded: a script knows what it is asked by the order of the streams. Of
+//! answers the status is.
 
 use super::client::Client;
 use super::origin::Connection;

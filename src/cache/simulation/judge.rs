@@ -7,6 +7,7 @@ use crate::cache::reason::Reason;
 use crate::cache::settings::Settings;
 use crate::cache::simulation::Stored;
 use crate::cache::simulation::origin::{Client, Truth};
+use crate::cache::update::HeadUpdate;
 
 /// How an answer came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Counts {
     pub bypassed: u64,
     pub stored: u64,
     pub updated: u64,
+    pub head_updated: u64,
+    pub head_removed: u64,
     pub other_variant: u64,
     /// More than one stored response matched.
     pub several: u64,
@@ -46,6 +49,8 @@ impl Counts {
         self.bypassed += other.bypassed;
         self.stored += other.stored;
         self.updated += other.updated;
+        self.head_updated += other.head_updated;
+        self.head_removed += other.head_removed;
         self.other_variant += other.other_variant;
         self.several += other.several;
         for (reason, count) in &other.not_stored {
@@ -64,6 +69,8 @@ impl Counts {
             self.bypassed,
             self.stored,
             self.updated,
+            self.head_updated,
+            self.head_removed,
             self.other_variant,
             self.several,
         ];
@@ -105,6 +112,34 @@ impl Judge {
 
     pub fn not_stored(&mut self, reason: Reason) {
         *self.counts.not_stored.entry(reason).or_default() += 1;
+    }
+
+    /// RFC 9111 section 4.3.5: only what tells the same of the content updates it, and only what
+    /// tells another thing removes it.
+    pub fn head_told(&mut self, stored: &Truth, head: &Truth, told: HeadUpdate) {
+        let differ = |one: Option<u64>, other: Option<u64>| {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        };
+        let secs = |truth: &Truth| truth.modified.map(Wall::as_secs);
+        let other = differ(stored.etag, head.etag) || differ(secs(stored), secs(head));
+        match told {
+            HeadUpdate::Update => {
+                self.counts.head_updated += 1;
+                assert!(
+                    head.status == 200 && stored.status == 200 && !other,
+                    "{stored:?} {head:?}"
+                );
+            }
+            HeadUpdate::Invalidate if head.status == 200 => {
+                // A validator that the stored response lacks speaks of another one too.
+                let more = (stored.etag.is_none() && head.etag.is_some())
+                    || (stored.modified.is_none() && head.modified.is_some());
+                self.counts.head_removed += 1;
+                assert!(other || more, "{stored:?} {head:?}");
+            }
+            HeadUpdate::Invalidate => assert_eq!(head.status, 404),
+            HeadUpdate::Ignore => assert!(head.status != 200 || stored.status != 200),
+        }
     }
 
     /// Ages fall with the clock.

@@ -21,7 +21,7 @@ use crate::cache::settings::Settings;
 use crate::cache::simulation::judge::{How, Judge};
 use crate::cache::simulation::origin::{Answer, Client, Origin, Random, Truth};
 use crate::cache::storable::{storable, stored_fields};
-use crate::cache::update::{Keep, update};
+use crate::cache::update::{HeadUpdate, Keep, head_update, update};
 use crate::cache::validate::{conditional_request, selects, unconditional_request};
 use crate::cache::vary::{AcceptEncoding, Vary, VarySpec, secondary_key_of};
 use crate::cache::{invalidates, reuse::is_error};
@@ -82,6 +82,8 @@ impl World {
         let client = Client::random(&mut self.random);
         if self.random.one_in(12) {
             self.unsafe_request(client.uri);
+        } else if self.random.one_in(12) {
+            self.head(&client);
         } else {
             self.get(&client);
         }
@@ -97,6 +99,26 @@ impl World {
         if status < 400 {
             self.origin.change(uri);
             self.judge.must_be_newer(uri, self.origin.responses);
+        }
+    }
+
+    /// RFC 9111 section 4.3.5: a HEAD that goes to the origin.
+    fn head(&mut self, client: &Client) {
+        let request = RequestFacts::parse(&Method::Head, &client.fields);
+        let Some(stored) = self.selected(client).filter(|_| !request.control.no_store) else {
+            return;
+        };
+        let (answer, exchange) = self.ask(client, &client.fields.clone());
+        let Some(answer) = answer else { return };
+        let (status, fields, head) = (stored.truth.status, &stored.fields, &answer.head);
+        let told = head_update(status, fields, None, head, exchange);
+        self.judge.head_told(&stored.truth, &answer.truth, told);
+        match told {
+            HeadUpdate::Ignore => {}
+            HeadUpdate::Invalidate => self.remove(client.uri, &stored),
+            HeadUpdate::Update => {
+                self.apply(client, &request.as_get(), &stored, &answer, exchange);
+            }
         }
     }
 
@@ -173,6 +195,18 @@ impl World {
         exchange: Exchange,
     ) {
         assert!(answer.about(stored), "a 304 about another response was taken for this one");
+        self.apply(client, request, stored, answer, exchange);
+    }
+
+    /// Updates what is stored from a head that is about it.
+    fn apply(
+        &mut self,
+        client: &Client,
+        request: &RequestFacts,
+        stored: &Stored,
+        answer: &Answer,
+        exchange: Exchange,
+    ) {
         let (status, fields) = (stored.truth.status, &stored.fields);
         let updated = update(request, status, fields, &answer.head, exchange, &self.settings);
         self.judge.counts.updated += 1;

@@ -231,12 +231,13 @@ impl Truth {
         ResponseHead { status: self.status, version: Version::Http11, fields }
     }
 
-    /// What is meant after a 304 with `newer`: everything it says, and the old Expires and
-    /// Last-Modified where it has none (RFC 9111 section 3.2).
+    /// What is meant after a 304 or a HEAD's answer with `newer`: everything it says, and the old
+    /// ETag, Expires and Last-Modified where it has none (RFC 9111 section 3.2).
     pub fn updated_by(&self, newer: Self) -> Self {
         Self {
             id: self.id,
             status: self.status,
+            etag: newer.etag.or(self.etag),
             expires: newer.expires.or(self.expires),
             modified: newer.modified.or(self.modified),
             // A new cookie takes the old one's place, and is kept only where it may be shared.

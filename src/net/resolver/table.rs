@@ -17,6 +17,9 @@ pub(super) const NAMES_MAX: usize = 1024;
 const WAITERS_MAX: usize = 16_384;
 /// A name counts as in use for this many lifetimes after a request, and is kept fresh.
 const USE_LIFETIMES: u32 = 6;
+/// A look-up that takes longer is not waited for where older addresses are known: most take a few
+/// milliseconds, and a name server that hangs is tried for 5 s and more.
+const STALL: Duration = Duration::from_millis(200);
 /// The longest sleep of the resolver thread when nothing is due.
 const WAKE_MAX: Duration = Duration::from_secs(60);
 
@@ -37,9 +40,9 @@ struct Name {
     known: Option<Known>,
     /// The last look-up failed: until then its error (or the old addresses) is the answer.
     failed: Option<(ResolveError, Mono)>,
-    /// Exactly one job is out for this name.
-    in_flight: bool,
-    /// Not empty only while `in_flight`.
+    /// Since when exactly one job is out for this name.
+    in_flight: Option<Mono>,
+    /// Not empty only while one is.
     waiters: Vec<Reply>,
     used_at: Arc<AtomicU64>,
 }
@@ -73,14 +76,14 @@ impl Table {
         }
         name.waiters.push(reply);
         self.waiting += 1;
-        name.start(host)
+        name.start(host, now)
     }
 
     /// A look-up has ended: remembers what it said and answers all who waited for it.
     pub(super) fn on_answer(&mut self, host: &str, answer: Answer, now: Mono) {
         let Some(name) = self.names.get_mut(host) else { return };
-        debug_assert!(name.in_flight, "an answer nobody asked for");
-        name.in_flight = false;
+        debug_assert!(name.in_flight.is_some(), "an answer nobody asked for");
+        name.in_flight = None;
         match answer {
             Ok(addresses) => {
                 name.known = Some(Known { addresses, at: now });
@@ -88,12 +91,17 @@ impl Table {
             }
             Err(error) => name.failed = Some((error, now.plus(self.settings.failure_ttl))),
         }
-        let waiters = std::mem::take(&mut name.waiters);
-        debug_assert!(self.waiting >= waiters.len());
-        self.waiting -= waiters.len();
-        let answer = name.usable(&self.settings, now);
-        for reply in waiters {
-            reply.send(answer.clone());
+        self.waiting -= name.answer_all(&self.settings, now);
+    }
+
+    /// Answers who has waited for a look-up that stalls, where older addresses are known.
+    pub(super) fn on_time(&mut self, now: Mono) {
+        for name in self.names.values_mut() {
+            let due = name.gives_up_at(&self.settings).is_some_and(|at| at <= now);
+            // They may have become too old while they were waited for.
+            if due && name.is_stalled(&self.settings, now) {
+                self.waiting -= name.answer_all(&self.settings, now);
+            }
         }
     }
 
@@ -101,15 +109,20 @@ impl Table {
     /// nor of any use.
     pub(super) fn next_jobs(&mut self, now: Mono) -> Vec<Job> {
         let settings = self.settings;
-        self.names.retain(|_, name| name.in_flight || name.is_worth_keeping(&settings, now));
+        self.names
+            .retain(|_, name| name.in_flight.is_some() || name.is_worth_keeping(&settings, now));
         let due = |name: &Name| name.refresh_at(&settings).is_some_and(|at| at <= now);
         let due = self.names.iter_mut().filter(|(_, name)| due(name));
-        due.filter_map(|(host, name)| name.start(host.clone())).collect()
+        due.filter_map(|(host, name)| name.start(host.clone(), now)).collect()
     }
 
     /// When [`Table::next_jobs`] is to be called at the latest.
     pub(super) fn next_wake(&self, now: Mono) -> Mono {
-        let due = self.names.values().filter_map(|name| name.refresh_at(&self.settings));
+        let settings = &self.settings;
+        let due = self.names.values().filter_map(|name| match name.in_flight {
+            Some(_) => name.gives_up_at(settings),
+            None => name.refresh_at(settings),
+        });
         due.min().unwrap_or(Mono::from_nanos(u64::MAX)).min(now.plus(WAKE_MAX))
     }
 
@@ -131,7 +144,7 @@ impl Table {
         if self.names.len() < NAMES_MAX {
             return true;
         }
-        let idle = self.names.iter().filter(|(_, name)| !name.in_flight);
+        let idle = self.names.iter().filter(|(_, name)| name.in_flight.is_none());
         let oldest = idle.min_by_key(|(_, name)| name.used_at()).map(|(host, _)| host.clone());
         oldest.is_some_and(|host| self.names.remove(&host).is_some())
     }
@@ -140,7 +153,7 @@ impl Table {
 impl Name {
     fn new() -> Self {
         let used_at = Arc::new(AtomicU64::new(0));
-        Self { known: None, failed: None, in_flight: false, waiters: Vec::new(), used_at }
+        Self { known: None, failed: None, in_flight: None, waiters: Vec::new(), used_at }
     }
 
     /// The answer that needs no look-up.
@@ -150,7 +163,31 @@ impl Name {
             return Some(Ok(known.addresses.clone()));
         }
         let failed = self.failed.as_ref().is_some_and(|(_, until)| now < *until);
-        failed.then(|| self.usable(settings, now))
+        (failed || self.is_stalled(settings, now)).then(|| self.usable(settings, now))
+    }
+
+    /// Whether a look-up takes long, and older addresses serve meanwhile.
+    fn is_stalled(&self, settings: &Settings, now: Mono) -> bool {
+        let known = self.known.as_ref().is_some_and(|it| now < it.at.plus(settings.stale_max));
+        known && self.in_flight.is_some_and(|since| since.plus(STALL) <= now)
+    }
+
+    /// When whoever waits is to be answered with older addresses.
+    fn gives_up_at(&self, settings: &Settings) -> Option<Mono> {
+        let (since, known) = (self.in_flight?, self.known.as_ref()?);
+        let at = since.plus(STALL);
+        (!self.waiters.is_empty() && at < known.at.plus(settings.stale_max)).then_some(at)
+    }
+
+    /// Answers all who wait, and tells how many those were.
+    fn answer_all(&mut self, settings: &Settings, now: Mono) -> usize {
+        let waiters = std::mem::take(&mut self.waiters);
+        let count = waiters.len();
+        let answer = self.usable(settings, now);
+        for reply in waiters {
+            reply.send(answer.clone());
+        }
+        count
     }
 
     /// What there is after a look-up: its addresses, or older ones within the bound, or its error.
@@ -163,15 +200,18 @@ impl Name {
         }
     }
 
-    fn start(&mut self, host: Arc<str>) -> Option<Job> {
-        let idle = !std::mem::replace(&mut self.in_flight, true);
-        idle.then_some(Job(host))
+    fn start(&mut self, host: Arc<str>, now: Mono) -> Option<Job> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        self.in_flight = Some(now);
+        Some(Job(host))
     }
 
     /// When a name in use is to be looked up again: in the last quarter of its lifetime, or when
     /// the memory of a failure ends.
     fn refresh_at(&self, settings: &Settings) -> Option<Mono> {
-        if self.in_flight {
+        if self.in_flight.is_some() {
             return None;
         }
         let known = self.known.as_ref()?;

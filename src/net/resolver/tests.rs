@@ -138,6 +138,58 @@ fn stale_addresses_serve_while_lookups_fail_but_not_for_ever() {
 }
 
 #[test]
+fn stale_addresses_serve_while_a_lookup_stalls_but_not_for_ever() {
+    let mut desk = Desk::known(1, 0.0);
+    // Not in use any more: the next request starts a look-up, which hangs.
+    let (job, waiting) = desk.ask(100.0);
+    assert!(job.is_some());
+    assert_eq!(desk.table.next_wake(at(100.0)), at(100.2));
+    desk.table.on_time(at(100.1));
+    assert_eq!(desk.table.next_wake(at(100.1)), at(100.2), "a look-up takes its time");
+    desk.table.on_time(at(100.2));
+    assert_eq!(answer(waiting), Some(Ok(addresses(1))));
+    for now in [100.3, 150.0, 299.9] {
+        let (job, waiting) = desk.ask(now);
+        assert_eq!((job, answer(waiting)), (None, Some(Ok(addresses(1)))), "at {now} s");
+    }
+    let (job, waiting) = desk.ask(300.0);
+    assert_eq!(job, None, "it is still under way");
+    desk.table.on_time(at(301.0));
+    desk.table.on_answer("origin", Ok(addresses(2)), at(302.0));
+    assert_eq!(answer(waiting), Some(Ok(addresses(2))), "too old: waited to the end");
+}
+
+#[test]
+fn new_name_waits_for_a_lookup_that_stalls() {
+    let mut desk = Desk::new();
+    let (_, waiting) = desk.ask(0.0);
+    desk.table.on_time(at(4.0));
+    desk.table.on_answer("origin", Ok(addresses(1)), at(5.0));
+    assert_eq!(answer(waiting), Some(Ok(addresses(1))));
+}
+
+#[test]
+fn known_name_is_answered_while_its_lookup_hangs() {
+    on_both(|| async {
+        let (go, gate) = bounded::<()>(1);
+        let lookup = move |_: &str| {
+            gate.recv().ok();
+            Ok(vec![ip(1)])
+        };
+        let settings = Settings { ttl: Duration::from_millis(1), ..Settings::default() };
+        let resolver = Resolver::start_with(settings, lookup).unwrap();
+        go.send(()).unwrap();
+        resolver.resolve("origin", 80).await.unwrap();
+        for _ in 0..10 {
+            monoio::time::sleep(Duration::from_millis(2)).await;
+            let answer = resolver.resolve("origin", 80).await.unwrap();
+            assert_eq!(answer[0].ip(), ip(1));
+        }
+        drop(go);
+    });
+}
+
+#[test]
 fn failing_refresh_is_repeated_no_faster_than_failures_are_forgotten() {
     let mut desk = Desk::known(1, 0.0);
     let (mut lookups, mut now) = (0, 7.0);

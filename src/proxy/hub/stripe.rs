@@ -114,6 +114,13 @@ impl<E> Stripe<E> {
         }
     }
 
+    /// Nothing stale can be served meanwhile: the next attempt need not wait.
+    pub(super) fn press(&mut self, place: Place) {
+        if let Some(busy) = self.busy.get_mut(&place) {
+            busy.retry_at = Mono::START;
+        }
+    }
+
     /// A success: what stood in the way of the next request does no longer.
     pub(super) fn forgive(&mut self, place: Place) {
         if self.busy.get(&place).is_some_and(|it| it.flight.is_none()) {

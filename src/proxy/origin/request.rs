@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::base::Wall;
-use crate::cache::{RequestControl, conditional_request, range_request};
+use crate::cache::{conditional_request, range_request};
 use crate::http::fields::Field;
 use crate::http::range::Range;
 use crate::http::untrusted::{dashed, is_untrusted};
@@ -148,10 +148,6 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         Purpose::Part { .. } => &["Accept-Encoding"],
         Purpose::Fill { .. } | Purpose::Complete { .. } => OF_THE_CACHE,
     };
-    // Who says so has its answer, and the origin is asked in the background: told the same, the
-    // next cache could not bring anything newer.
-    let answered = RequestControl::parse(&out.head.fields).only_if_cached;
-    let of_the_answer: &[&str] = if answered { &["Cache-Control", "Pragma"] } else { &[] };
     let has_key = out.upstream.api_key.is_some();
     let goes_on = |field: &Field<'_>| {
         // As an origin reads it that takes `_` for `-`.
@@ -163,7 +159,6 @@ fn request_fields(out: &Outgoing<'_>) -> Fields {
         !is_key
             && !dropped(WRITTEN_ANEW)
             && !dropped(of_the_cache)
-            && !dropped(of_the_answer)
             && !is_untrusted(&name)
             && !ending.has(&name)
     };

@@ -45,8 +45,21 @@ enum State {
     Started,
     /// All of it.
     Complete,
-    /// It can't be completed, or the client is gone.
+    /// It can't be completed: the client was told.
+    Cut,
+    /// The client is gone, or takes nothing any more.
     Lost,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With a whole answer.
+    Complete,
+    /// With what there was of it.
+    Cut,
+    /// By the client: it did not wait for the end.
+    GivenUp,
 }
 
 impl Client {
@@ -74,18 +87,35 @@ impl Client {
     }
 
     /// The exchange is over: what was not completed is not to be taken for the whole.
-    pub(super) fn end(self) {
-        if self.state.get() != State::Complete {
-            self.reset(Reason::INTERNAL_ERROR);
+    pub(super) async fn end(self) -> Ended {
+        match self.state.get() {
+            State::Complete => {
+                let mut body = self.body.into_inner();
+                // As in `poll_body`.
+                let _ = body.flow_control().release_capacity(self.unreleased.get());
+                linger(body).await;
+                Ended::Complete
+            }
+            State::Cut => Ended::Cut,
+            // An exchange leaves without an answer where the client has left.
+            State::Waiting | State::Started | State::Lost => {
+                self.reset();
+                Ended::GivenUp
+            }
         }
     }
 
-    fn reset(&self, reason: Reason) {
+    fn reset(&self) {
+        let reason = Reason::INTERNAL_ERROR;
         match self.stream.get() {
             Some(stream) => stream.borrow_mut().send_reset(reason),
             None => self.respond.borrow_mut().send_reset(reason),
         }
-        self.state.set(State::Lost);
+    }
+
+    /// Whether nothing more can be sent.
+    fn is_over(&self) -> bool {
+        matches!(self.state.get(), State::Cut | State::Lost)
     }
 
     /// The next piece of the request's body; empty ones are none.
@@ -123,7 +153,7 @@ impl Client {
 
     /// Sends the head of the answer.
     fn send_head(&self, reply: &Reply, is_whole: bool) -> Result<(), Gone> {
-        if self.state.get() == State::Lost {
+        if self.is_over() {
             return Err(Gone);
         }
         debug_assert!(self.state.get() == State::Waiting);
@@ -146,7 +176,7 @@ impl Client {
 
     /// Sends a piece of the body as the client's windows allow, then the end if it `is_last`.
     async fn send(&self, piece: Bytes, is_last: bool) -> Result<(), Gone> {
-        if self.state.get() == State::Lost {
+        if self.is_over() {
             return Err(Gone);
         }
         debug_assert!(self.state.get() == State::Started);
@@ -207,7 +237,8 @@ impl Downstream for Client {
     }
 
     fn cut(&self) {
-        self.reset(Reason::INTERNAL_ERROR);
+        self.reset();
+        self.state.set(State::Cut);
     }
 
     async fn gone(&self) {
@@ -251,6 +282,26 @@ pub(super) async fn send(
     }
 }
 
+/// Takes and drops, for a bounded while, what the client still sends of a body that nobody wants
+/// any more. What ends the stream then (RST_STREAM with NO_ERROR, RFC 9113 section 8.1) comes well
+/// behind the answer: some clients lose an answer that it follows at once, others look for none
+/// while they wait for room to send.
+pub(super) async fn linger(mut body: RecvStream) {
+    if body.is_end_stream() {
+        return;
+    }
+    let rest = async {
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            let Some(Ok(piece)) = poll_fn(|cx| body.poll_data(cx)).await else { return };
+            left = left.saturating_sub(piece.len());
+            // As in `poll_body`.
+            let _ = body.flow_control().release_capacity(piece.len());
+        }
+    };
+    let _ = ticks::timeout(LINGER_SPAN, rest).await;
+}
+
 /// Waits until the windows have room; how much.
 fn poll_room(
     stream: &RefCell<SendStream<Bytes>>,
@@ -266,3 +317,8 @@ fn poll_room(
         room => Poll::Ready(Ok(room)),
     }
 }
+
+/// What is read and thrown away behind an answer, never more than a window of it at a time, and for
+/// how long.
+const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
+const LINGER_SPAN: Duration = Duration::from_secs(2);

@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Framing, HPACK and flow control are the `h2` crate's, which also ends floods of resets,
-//! CONTINUATION, empty frames and SETTINGS. It has no clocks: those are here. A connection without
-//! streams is told GOAWAY after `server.idle_timeout` and closed soon after; a write that makes no
-//! progress for `server.write_timeout` ends the connection, a client that gives its stream no room
-//! for that long ends the stream; a body that stands still for `server.read_timeout` is answered
-//! 408.
+//! CONTINUATION and empty frames. Streams that are given up after their exchange has begun are
+//! counted here, since each may have cost the origin a request. The crate has no clocks: those are
+//! here, too. A connection without streams is told GOAWAY after `server.idle_timeout` and closed
+//! soon after; a write that makes no progress for `server.write_timeout` ends the connection, a
+//! client that gives its stream no room for that long ends the stream; a body that stands still for
+//! `server.read_timeout` is answered 408.
 //!
 //! All frames of one turn leave in one write (`net::duplex`).
 
@@ -27,8 +28,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
 
 use crate::http1::{Slots, judge_http2};
@@ -40,7 +41,7 @@ use crate::proxy::unreadable;
 use crate::proxy::{Core, Destination, Moment, Peer, Task};
 use crate::server::watch::{Phase, Place};
 
-use client::Client;
+use client::{Client, Ended};
 use message::Head;
 
 /// What a connection without TLS that speaks HTTP/2 begins with (RFC 9113 section 3.4), as far as
@@ -66,6 +67,8 @@ struct Streams {
     running: Cell<usize>,
     /// The tick in which there was a request or the end of one.
     used_at: Cell<u64>,
+    /// Streams that the client gave up, less those that it did not and those of some time ago.
+    given_up: Cell<u32>,
 }
 
 /// One task's place among them.
@@ -141,6 +144,9 @@ impl Driver {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.core.drain_inbox();
         let now = Moment::now();
+        if self.streams.given_up.get() > GIVEN_UP_MAX {
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
         loop {
             match std::task::ready!(self.connection.poll_accept(cx)) {
                 Some(Ok((request, respond))) => self.admit(request, respond, now),
@@ -163,7 +169,10 @@ impl Driver {
         let limits = &self.core.plan().request_limits;
         match judge_http2(pseudo, head.lines(), limits, &mut slots) {
             Err(fault) => {
-                self.send(unreadable::refuse_http2(&self.core, &self.peer, fault), respond)
+                self.send(unreadable::refuse_http2(&self.core, &self.peer, fault), respond);
+                if !body.is_end_stream() {
+                    self.spawn(client::linger(body));
+                }
             }
             Ok(request) => match hit::serve_http2(&self.core, &self.peer, &request, now) {
                 Served::Hit(ready) => self.send(ready, respond),
@@ -194,6 +203,7 @@ impl Driver {
 
     fn exchange(&self, task: Box<Task>, body: RecvStream, respond: SendResponse<Bytes>) {
         let core = Rc::clone(&self.core);
+        let streams = Rc::clone(&self.streams);
         self.spawn(async move {
             let client = Client::new(core.plan(), &task, body, respond);
             match task.destination {
@@ -202,7 +212,7 @@ impl Driver {
                 }
                 _ => crate::proxy::exchange(&core, task, &client).await,
             }
-            client.end();
+            streams.note(client.end().await);
         });
     }
 
@@ -221,6 +231,7 @@ impl Driver {
     /// Looks at the clock.
     fn on_tick(&mut self) {
         let now = ticks::now();
+        self.streams.forgive();
         let is_used = self.streams.running.get() > 0;
         let is_idle = !is_used && now - self.streams.used_at.get() >= self.idle_ticks;
         match self.leaves_since {
@@ -246,6 +257,20 @@ impl Counted {
     }
 }
 
+impl Streams {
+    fn note(&self, ended: Ended) {
+        match ended {
+            Ended::GivenUp => self.given_up.set(self.given_up.get() + 1),
+            Ended::Complete => self.forgive(),
+            Ended::Cut => {}
+        }
+    }
+
+    fn forgive(&self) {
+        self.given_up.set(self.given_up.get().saturating_sub(1));
+    }
+}
+
 impl Running {
     fn new(streams: &Rc<Streams>) -> Self {
         streams.running.set(streams.running.get() + 1);
@@ -262,6 +287,9 @@ impl Drop for Running {
 
 /// Streams that a client may have open at the same time (RFC 9113 section 5.1.2).
 const STREAMS_MAX: u32 = 128;
+/// Streams that a client may give up, beyond one for each that it does not and one a tick: all that
+/// it may have open, and as many once more (RFC 9113 section 10.5).
+const GIVEN_UP_MAX: u32 = 2 * STREAMS_MAX;
 /// What a client may send of a body before it is read.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same for all streams of a connection together: what an unread client can occupy.

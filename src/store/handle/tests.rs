@@ -27,6 +27,14 @@ struct Script {
     read_panics: AtomicBool,
     write_panics: AtomicBool,
     write_fails: AtomicBool,
+    /// Puts and probes fail, what writes little or nothing does not.
+    puts_fail: AtomicBool,
+    upkeeps: AtomicU64,
+    /// Other purges fail.
+    only_clears: AtomicBool,
+    read_times_out: AtomicBool,
+    /// Reads begun.
+    reads: AtomicU64,
     /// Reads wait while this is held.
     read_gate: Gate,
     write_gate: Gate,
@@ -80,7 +88,11 @@ impl Backend for Fake {
 
 impl Reader for Fake {
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
+        self.0.reads.fetch_add(1, Ordering::SeqCst);
         self.0.read_gate.pass();
+        if self.0.read_times_out.load(Ordering::SeqCst) {
+            return Err(Fault::new(Unavailable::Timeout, "as ordered"));
+        }
         assert!(!self.0.read_panics.swap(false, Ordering::SeqCst), "as ordered");
         let rows = self.0.rows.lock().unwrap();
         Ok(digests.iter().map(|it| rows.get(it).cloned()).collect())
@@ -101,7 +113,12 @@ impl Fake {
 impl Writer for Fake {
     fn put(&mut self, rows: &[Arc<Row>]) -> Result<Written, Fault> {
         self.write()?;
-        self.0.groups.lock().unwrap().push(rows.len());
+        if self.0.puts_fail.load(Ordering::SeqCst) {
+            return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
+        }
+        if !rows.is_empty() {
+            self.0.groups.lock().unwrap().push(rows.len());
+        }
         let mut stored = self.0.rows.lock().unwrap();
         stored.extend(rows.iter().map(|it| (it.digest, Row::clone(it))));
         Ok(Written::All)
@@ -109,6 +126,9 @@ impl Writer for Fake {
 
     fn purge(&mut self, purges: &[Purge], _now: Wall) -> Result<Purged, Fault> {
         self.write()?;
+        if self.0.only_clears.load(Ordering::SeqCst) && purges != [Purge::CLEAR] {
+            return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
+        }
         self.0.purges.lock().unwrap().push(purges.len());
         let mut rows = self.0.rows.lock().unwrap();
         for purge in purges {
@@ -122,7 +142,12 @@ impl Writer for Fake {
         Ok(Step { rows: 0, more: false })
     }
 
+    fn probe(&mut self, _bytes: usize) -> Result<(), Fault> {
+        self.put(&[]).map(|_| ())
+    }
+
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
+        self.0.upkeeps.fetch_add(1, Ordering::SeqCst);
         if self.0.write_fails.load(Ordering::SeqCst) {
             return Err(Fault::new(Unavailable::DiskFull, "as ordered"));
         }
@@ -374,6 +399,70 @@ fn a_shutdown_does_not_outlast_its_deadline() {
     desk.script.write_gate.open();
     assert_eq!(desk.handle.shutdown(PATIENCE), Shutdown::Flushed);
     assert_eq!(desk.script.rows.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_thread_that_hangs_holds_no_lookup() {
+    let desk = Desk::new(&Settings::default(), false);
+    desk.script.read_gate.shut();
+    let started = Instant::now();
+    let found = desk.get(1);
+    assert!(matches!(found, GetOutcome::Unavailable(Unavailable::Timeout)), "{found:?}");
+    assert!((1_000..5_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    // In time it is known, and no look-up waits at all.
+    eventually("nobody is asked", || {
+        let mut lookup = pin!(desk.client.get([2; 16]));
+        let answer = lookup.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(answer, Poll::Ready(GetOutcome::Unavailable(Unavailable::Timeout)))
+    });
+    desk.script.rows.lock().unwrap().insert([3; 16], row(3, 10));
+    desk.script.read_gate.open();
+    // The late answer goes nowhere.
+    eventually("it reads again", || matches!(desk.get(3), GetOutcome::Hit(_)));
+    assert!(matches!(desk.get(1), GetOutcome::Miss));
+}
+
+#[test]
+fn after_a_time_out_no_lookup_waits_until_one_is_answered() {
+    let desk = Desk::new(&Settings::default(), true);
+    let timeout = Fault::new(Unavailable::Timeout, "as ordered");
+    desk.script.read_times_out.store(true, Ordering::SeqCst);
+    assert!(matches!(desk.get(1), GetOutcome::Unavailable(Unavailable::Timeout)));
+    // Whoever finds out whether it is over hangs; look-ups do not.
+    desk.script.read_gate.shut();
+    let reads = desk.script.reads.load(Ordering::SeqCst);
+    let before = Instant::now();
+    for _ in 0..100 {
+        let found = desk.get(1);
+        assert!(matches!(found, GetOutcome::Unavailable(Unavailable::Timeout)), "{found:?}");
+    }
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    assert!(desk.script.reads.load(Ordering::SeqCst) <= reads + 1);
+    assert_eq!(desk.handle.stats().reads_unavailable(), Some(timeout.reason));
+    desk.script.read_times_out.store(false, Ordering::SeqCst);
+    desk.script.read_gate.open();
+    eventually("it reads again", || matches!(desk.get(1), GetOutcome::Miss));
+    assert_eq!(desk.handle.stats().reads_unavailable(), None);
+}
+
+#[test]
+fn only_what_writes_says_that_writes_work() {
+    let desk = Desk::new(&Settings::default(), false);
+    let state = || desk.handle.stats().writes_unavailable();
+    desk.script.puts_fail.store(true, Ordering::SeqCst);
+    desk.put(1).unwrap();
+    desk.wait(desk.client.flush()).unwrap();
+    let upkeeps = desk.script.upkeeps.load(Ordering::SeqCst);
+    // Upkeep, questions, and purges and sweeps that find nothing.
+    while desk.script.upkeeps.load(Ordering::SeqCst) < upkeeps + 5 {
+        assert_eq!(state(), Some(Unavailable::DiskFull));
+        desk.wait(desk.client.usage()).unwrap();
+        desk.wait(desk.client.sweep(Wall::FOREVER)).unwrap();
+        let nothing = Purge { selection: Selection::Path("/9".into()), effect: Effect::Remove };
+        desk.wait(desk.client.purge(nothing)).unwrap();
+    }
+    desk.script.puts_fail.store(false, Ordering::SeqCst);
+    eventually("it is tried without a put", || state().is_none());
 }
 
 #[test]

@@ -203,6 +203,10 @@ fn reason(err: &tokio_postgres::Error) -> Unavailable {
     if *code == SqlState::UNDEFINED_COLUMN || *code == SqlState::DATATYPE_MISMATCH {
         return Unavailable::Foreign;
     }
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        // The session may be what is read-only, or what stands behind the address has changed.
+        return Unavailable::Disconnected;
+    }
     // By class: connection exceptions, resources, operator intervention, system errors.
     match code.code().get(..2) {
         Some("08" | "57") => Unavailable::Disconnected,

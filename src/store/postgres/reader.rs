@@ -12,6 +12,7 @@ use crate::store::backend::Reader;
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::postgres::conn::{Link, Session};
 use crate::store::row::{Digest, Row, checksum};
+use crate::store::shared::Shared;
 
 /// Reads rows; connects when needed, closes when idle.
 pub(crate) struct PgReader {
@@ -44,7 +45,7 @@ impl PgReader {
         if !fit {
             self.open = None;
             let mut session = self.link.connect()?;
-            let find = session.wire.prepare(FIND)?;
+            let find = prepare(&mut session)?;
             self.open = Some((session, find));
         }
         let missing = || Fault::new(Unavailable::Bug, "a connection that is not there");
@@ -74,26 +75,42 @@ impl PgReader {
         digests: &[Digest],
         body_bytes_max: i32,
     ) -> Result<HashMap<Digest, Found>, Fault> {
-        let (session, find) = self.ready()?;
-        let wanted: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
-        let rows = session.wire.query_prepared(find, &[&wanted, &body_bytes_max])?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            match decoded(row) {
-                Some((digest, it)) => {
-                    found.insert(digest, it);
-                }
-                None => {
-                    self.link.shared.stats.rows_damaged.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        Ok(found)
+        let shared = Arc::clone(&self.link.shared);
+        let (session, statement) = self.ready()?;
+        find(session, statement, (digests, body_bytes_max), &shared)
     }
 }
 
+/// Prepares what [`find`] needs.
+pub(super) fn prepare(session: &mut Session) -> Result<Statement, Fault> {
+    session.wire.prepare(FIND)
+}
+
+/// What is found of these digests, without bodies that are longer than that.
+pub(super) fn find(
+    session: &mut Session,
+    statement: &Statement,
+    (digests, body_bytes_max): (&[Digest], i32),
+    shared: &Shared,
+) -> Result<HashMap<Digest, Found>, Fault> {
+    let wanted: Vec<&[u8]> = digests.iter().map(<[u8; 16]>::as_slice).collect();
+    let rows = session.wire.query_prepared(statement, &[&wanted, &body_bytes_max])?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        match decoded(row) {
+            Some((digest, it)) => {
+                found.insert(digest, it);
+            }
+            None => {
+                shared.stats.rows_damaged.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// A row that was found.
-enum Found {
+pub(super) enum Found {
     Whole(Row),
     /// Its body was left out.
     Large,
@@ -122,27 +139,35 @@ fn decoded(row: &tokio_postgres::Row) -> Option<(Digest, Found)> {
     Some((digest, Found::Whole(row)))
 }
 
+/// Rows in the order of their digests, as [`Reader::read`] returns them: large ones by themselves.
+pub(super) fn in_batches(
+    digests: &[Digest],
+    mut query: impl FnMut(&[Digest], i32) -> Result<HashMap<Digest, Found>, Fault>,
+) -> Result<Vec<Option<Row>>, Fault> {
+    let found = query(digests, BATCH_BODY_BYTES_MAX)?;
+    let mut rows = Vec::with_capacity(digests.len());
+    for digest in digests {
+        // Two cores may ask for the same row at once.
+        match found.get(digest) {
+            Some(Found::Whole(row)) => rows.push(Some(row.clone())),
+            None => rows.push(None),
+            // By itself, and next time: what is before it need not wait.
+            Some(Found::Large) if rows.is_empty() => {
+                let found = query(&[*digest], i32::MAX)?.remove(digest);
+                return Ok(vec![match found {
+                    Some(Found::Whole(row)) => Some(row),
+                    Some(Found::Large) | None => None,
+                }]);
+            }
+            Some(Found::Large) => return Ok(rows),
+        }
+    }
+    Ok(rows)
+}
+
 impl Reader for PgReader {
     fn read(&mut self, digests: &[Digest]) -> Result<Vec<Option<Row>>, Fault> {
-        let found = self.query(digests, BATCH_BODY_BYTES_MAX)?;
-        let mut rows = Vec::with_capacity(digests.len());
-        for digest in digests {
-            // Two cores may ask for the same row at once.
-            match found.get(digest) {
-                Some(Found::Whole(row)) => rows.push(Some(row.clone())),
-                None => rows.push(None),
-                // By itself, and next time: what is before it need not wait.
-                Some(Found::Large) if rows.is_empty() => {
-                    let found = self.query(&[*digest], i32::MAX)?.remove(digest);
-                    return Ok(vec![match found {
-                        Some(Found::Whole(row)) => Some(row),
-                        Some(Found::Large) | None => None,
-                    }]);
-                }
-                Some(Found::Large) => return Ok(rows),
-            }
-        }
-        Ok(rows)
+        in_batches(digests, |digests, bytes| self.query(digests, bytes))
     }
 
     fn idle(&mut self) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{SimpleQueryMessage, Statement};
 
@@ -11,9 +12,9 @@ use crate::store::backend::{Purged, Step, Upkeep, Writer, Written};
 use crate::store::fault::{Fault, Unavailable};
 use crate::store::postgres::conn::{LOCK_PURGE, Link, Session, fault};
 use crate::store::postgres::purge::decoded;
-use crate::store::postgres::reader::to_sql;
+use crate::store::postgres::reader::{self, Found, to_sql};
 use crate::store::postgres::wire::Wire;
-use crate::store::row::{Purge, Row};
+use crate::store::row::{Digest, Purge, Row};
 use crate::store::stats::Usage;
 
 /// Rows removed or changed in one transaction: it holds the lock that all puts share.
@@ -69,6 +70,8 @@ pub(crate) struct PgWriter {
     link: Arc<Link>,
     pub(super) session: Session,
     put: Statement,
+    /// Where this connection is for look-ups too, from the first one on.
+    find: Option<Statement>,
     known: Arc<Mutex<Known>>,
     poll_due: Instant,
     prune_due: Instant,
@@ -86,11 +89,26 @@ impl PgWriter {
             link: Arc::clone(link),
             session,
             put,
+            find: None,
             known: Arc::clone(known),
             poll_due: now,
             prune_due: now,
             reclaim: true,
         })
+    }
+
+    /// Look-ups, where no other connection may be open.
+    pub(super) fn find(
+        &mut self,
+        digests: &[Digest],
+        body_bytes_max: i32,
+    ) -> Result<HashMap<Digest, Found>, Fault> {
+        let statement = match &self.find {
+            Some(it) => it,
+            None => self.find.insert(reader::prepare(&mut self.session)?),
+        };
+        let wanted = (digests, body_bytes_max);
+        reader::find(&mut self.session, statement, wanted, &self.link.shared)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -287,6 +305,7 @@ impl Writer for PgWriter {
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
         if self.session.is_too_old(&self.link) {
             (self.session, self.put) = connect(&self.link)?;
+            self.find = None;
             // Notifications may have been missed in between.
             self.poll_due = Instant::now();
         }
@@ -302,6 +321,15 @@ impl Writer for PgWriter {
         let more = self.reclaim()?;
         self.prune()?;
         Ok(Upkeep { more, remote })
+    }
+
+    fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let row = Row::probe(bytes);
+        self.transaction("pg_advisory_xact_lock_shared", |it| {
+            it.put_locked(&[&row])?;
+            let sql = "DELETE FROM apiproxyd_entries_v1 WHERE digest = $1";
+            it.execute(sql, &[&row.digest.as_slice()]).map(|_| ())
+        })
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {

@@ -41,7 +41,7 @@ const SCHEMA: &str = "
         cleared_id INTEGER NOT NULL,
         expired_id INTEGER NOT NULL,
         expired_at INTEGER NOT NULL,
-        probes INTEGER NOT NULL
+        probes INTEGER NOT NULL -- not used any more
     );
     INSERT INTO state VALUES (1, 0, 0, 0, 0);
 ";
@@ -80,6 +80,13 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, Fault> {
     set_log(&conn, AtClose::LeaveLog)?;
     configure(&conn, CACHE_KIB_READER)?;
     Ok(conn)
+}
+
+/// Closes a connection to a file that was removed: what it would write or remove by name may be
+/// another's by then.
+pub(crate) fn leave(conn: Connection) {
+    drop(set_log(&conn, AtClose::LeaveLog));
+    drop(conn);
 }
 
 /// What becomes of the log when the last connection is closed.

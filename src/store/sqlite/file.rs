@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::store::clock;
 use crate::store::fault::{Fault, Unavailable};
+use crate::store::note;
 use crate::store::sqlite::Place;
 
 /// The first bytes of every SQLite 3 file.
@@ -64,6 +65,16 @@ impl Place {
         options.read(true).write(true).create_new(true).mode(MODE_FILE);
         options.open(&self.path).map_err(|err| io_fault("create", &err))?;
         Ok(())
+    }
+
+    /// Removes the database and what belongs to it. Durable when this returns.
+    pub(crate) fn remove(&self) -> Result<(), Fault> {
+        fs::remove_file(&self.path).map_err(|err| io_fault("remove", &err))?;
+        for companion in COMPANIONS {
+            drop(fs::remove_file(suffixed(&self.path, companion)));
+        }
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        note::sync(folder).map_err(|err| io_fault("sync folder", &err))
     }
 
     /// Keeps what is there under another name, for whoever wants to look at it.

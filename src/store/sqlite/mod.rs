@@ -16,6 +16,7 @@
 //! | locked by another program | writes unavailable (`locked`), look-ups go on | errors |
 //! | removed or replaced while running | noticed within a second, opened again | `reopened` |
 //! | disk full | writes unavailable (`disk_full`), look-ups go on | errors |
+//! | disk full, or `io`, at a clear | removed, a new one started | `reopened` |
 //!
 //! Rows carry growing ids: the oldest row has the least. A clear is one durable change of the
 //! `state` row (everything up to this id is gone); the space is reclaimed afterwards, step by step.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ToSql, params};
@@ -27,6 +28,10 @@ const FREE_PAGES_KEPT: u64 = 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The log is checkpointed at this size and cut back to it.
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How long a new file waits for the room of the one that it replaces: the reader, which may be
+/// idle, has to leave that first.
+const REPLACE_SPAN: Duration = Duration::from_secs(1);
+const REPLACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes rows, and owns the file.
 pub(crate) struct SqliteWriter {
@@ -50,8 +55,8 @@ pub(crate) struct SqliteWriter {
     pages_max: Option<u64>,
     group_bytes_max: u64,
     look_due: Instant,
-    /// Why the last write failed, where only another write can tell that it is over: upkeep tries.
-    blocked: Option<Fault>,
+    /// The last write found the disk full or the file locked: upkeep has nothing to write.
+    blocked: bool,
 }
 
 impl SqliteWriter {
@@ -132,7 +137,7 @@ impl SqliteWriter {
             pages_max: (limit > 0).then(|| (limit - limit / 4) / PAGE_BYTES),
             group_bytes_max: log_bytes,
             look_due: Instant::now(),
-            blocked: None,
+            blocked: false,
             place: Arc::clone(place),
             conn,
         })
@@ -160,7 +165,7 @@ impl SqliteWriter {
 
     fn noting<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
         let blocks = |it: &&Fault| matches!(it.reason, Unavailable::DiskFull | Unavailable::Locked);
-        self.blocked = result.as_ref().err().filter(blocks).cloned();
+        self.blocked = result.as_ref().err().is_some_and(|it| blocks(&it));
         self.place.noting(self.generation, result)
     }
 
@@ -274,13 +279,46 @@ impl SqliteWriter {
         result
     }
 
+    /// Removes the file with all rows, and starts a new one. Fails with `fault` if not even that
+    /// can be done.
+    fn replace(&mut self, fault: Fault) -> Result<Purged, Fault> {
+        let place = Arc::clone(&self.place);
+        let ours = place.look().is_ok_and(|(files, _)| files.database == self.files.database);
+        if !ours || place.remove().is_err() {
+            return Err(fault);
+        }
+        tracing::warn!(%fault, "cache file removed to be cleared; a new one is started");
+        // The reader leaves the old file, whose room is free only then.
+        self.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let nothing = Connection::open_in_memory().map_err(conn::fault)?;
+        let old = std::mem::replace(&mut self.conn, nothing);
+        conn::leave(old);
+        let rows = self.rows.saturating_sub(self.rows_dead);
+        let until = Instant::now() + REPLACE_SPAN;
+        loop {
+            match Self::try_open(&place) {
+                Ok(new) => {
+                    *self = new;
+                    self.generation = place.generation.fetch_add(1, Ordering::AcqRel) + 1;
+                    place.shared.stats.reopened.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Purged { rows: vec![rows], more: false });
+                }
+                Err(fault) if is_for_want_of_room(&fault) && Instant::now() < until => {
+                    thread::sleep(REPLACE_PAUSE);
+                }
+                // This one has no file any more: it must be opened anew.
+                Err(fault) => return Err(Fault::new(Unavailable::Io, fault)),
+            }
+        }
+    }
+
     /// Notices a file that was removed or replaced, and damage that the reader found.
     fn look(&mut self) -> Result<(), Fault> {
         if self.place.is_damaged() {
             return Err(Fault::new(Unavailable::Damaged, "a look-up found the file damaged"));
         }
         if Instant::now() < self.look_due {
-            return self.blocked.clone().map_or(Ok(()), Err);
+            return Ok(());
         }
         self.look_due = Instant::now() + LOOK_EVERY;
         let size = match self.place.look() {
@@ -297,10 +335,6 @@ impl SqliteWriter {
         // What vacuuming cut off stays in the file until the log is written back.
         if size > self.pages()? * PAGE_BYTES {
             self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(fault)?;
-        }
-        if self.blocked.is_some() {
-            let probe = self.transaction(|it| it.run("UPDATE state SET probes = probes + 1", &[]));
-            self.noting(probe)?;
         }
         Ok(())
     }
@@ -336,6 +370,9 @@ impl SqliteWriter {
 
     fn do_upkeep(&mut self) -> Result<Upkeep, Fault> {
         self.look()?;
+        if self.blocked {
+            return Ok(Upkeep::default());
+        }
         let mut more = self.reclaim()?;
         if let Some(pages_max) = self.pages_max {
             more |= self.shrink_to(pages_max, STEP_ROWS)? >= STEP_ROWS;
@@ -343,6 +380,11 @@ impl SqliteWriter {
         more |= !more && self.vacuum()?;
         Ok(Upkeep { more, remote: Vec::new() })
     }
+}
+
+/// A disk that is full may say so in either way.
+fn is_for_want_of_room(fault: &Fault) -> bool {
+    matches!(fault.reason, Unavailable::DiskFull | Unavailable::Io)
 }
 
 impl Writer for SqliteWriter {
@@ -362,7 +404,14 @@ impl Writer for SqliteWriter {
 
     fn purge(&mut self, purges: &[Purge], now: Wall) -> Result<Purged, Fault> {
         let step = self.durably(|it| it.purge_step(purges, now));
-        self.noting(step)
+        let step = self.noting(step);
+        match step {
+            // Even one changed row needs room in the log. To be without the file needs none.
+            Err(fault) if purges == [Purge::CLEAR] && is_for_want_of_room(&fault) => {
+                self.replace(fault)
+            }
+            other => other,
+        }
     }
 
     fn sweep(&mut self, now: Wall) -> Result<Step, Fault> {
@@ -378,6 +427,18 @@ impl Writer for SqliteWriter {
     fn upkeep(&mut self) -> Result<Upkeep, Fault> {
         let done = self.do_upkeep();
         self.place.noting(self.generation, done)
+    }
+
+    fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let row = Arc::new(Row::probe(bytes));
+        let digest = row.digest;
+        // Two commits: what one alone both writes and removes takes no room.
+        let done = self.put_group(&[row]).and_then(|()| {
+            let sql = "DELETE FROM entries WHERE digest = ?1";
+            self.transaction(|it| it.run(sql, &[&digest.as_slice()]))
+        });
+        self.rows = self.rows.saturating_sub(u64::from(done.is_ok()));
+        self.noting(done).map(|_| ())
     }
 
     fn usage(&mut self) -> Result<Usage, Fault> {

@@ -195,3 +195,17 @@ fn a_purge_that_cannot_be_noted_becomes_one_of_everything() {
     desk.script.write_fails.store(false, Ordering::SeqCst);
     eventually("all is gone", || desk.script.rows.lock().unwrap().is_empty());
 }
+
+#[test]
+fn a_clear_takes_the_place_of_what_is_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = noting(&folder);
+    desk.script.only_clears.store(true, Ordering::SeqCst);
+    for name in 0..3 {
+        assert!(desk.wait(desk.client.purge(purge_of(name))).is_err());
+    }
+    assert_eq!(desk.wait(desk.client.clear()), Ok(0));
+    eventually("it is paid", || notes(&folder) == 0);
+    assert_eq!(*desk.script.purges.lock().unwrap(), [1], "nothing else was done");
+    assert!(desk.wait(desk.client.purge(purge_of(0))).is_err(), "it is tried");
+}
