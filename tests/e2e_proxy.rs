@@ -363,7 +363,8 @@ fn truncated_answer_cuts_the_client_and_is_not_stored() {
     }
 }
 
-/// A pooled connection that died before any byte of an answer is replaced (DESIGN section 3).
+/// A pooled connection that died before any byte of an answer is replaced ("The path of a request"
+/// in ARCHITECTURE.md, step 7).
 #[test]
 fn connection_that_died_in_the_pool_is_replaced_without_an_error() {
     let origin = Origin::script(|connection| {
@@ -391,7 +392,7 @@ fn connections_to_the_origin_are_reused() {
     assert_eq!((origin.count(), origin.connections()), (20, 1));
 }
 
-/// Burst 10 means 10, on any number of connections and cores (DESIGN section 7).
+/// Burst 10 means 10, on any number of connections and cores ("Who a client is" in the README).
 #[test]
 fn rate_limit_admits_exactly_the_burst() {
     let origin = Origin::fixed(answer(200, &[("Cache-Control", "max-age=60")], "x"));

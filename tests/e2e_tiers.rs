@@ -69,7 +69,8 @@ fn clear_is_durable_even_when_the_process_is_killed() {
     assert_cached(&proxy.get("/api/v1/x"), "MISS", "answer 1");
 }
 
-/// A fetch in flight when its key is purged is delivered but not stored (DESIGN section 3).
+/// A fetch in flight when its key is purged is delivered but not stored ("Coherence and the order
+/// of a purge" in ARCHITECTURE.md).
 #[test]
 fn fetch_that_a_clear_overtakes_is_not_stored() {
     let gate = Gate::default();

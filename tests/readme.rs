@@ -153,7 +153,10 @@ fn every_file_that_is_named_exists() {
             .chain(in_links.filter(|it| !it.contains("://")));
         let mut count = 0;
         for path in named {
-            assert!(Path::new(path).exists(), "{document}: {path}");
+            match path.strip_prefix('#') {
+                Some(anchor) => assert!(has_heading(text, anchor), "{document}: #{anchor}"),
+                None => assert!(Path::new(path).exists(), "{document}: {path}"),
+            }
             count += 1;
         }
         assert!(count > 0, "{document} names nothing");
@@ -203,6 +206,14 @@ fn every_counter_and_gauge_of_the_table_is_counted() {
     let yet_to_come: Vec<_> =
         missing.iter().filter(|it| *it != "Counter::Http2Connections").collect();
     assert!(yet_to_come.is_empty(), "{yet_to_come:?}");
+}
+
+/// Whether a heading has that anchor: its words in lower case, joined by hyphens.
+fn has_heading(text: &str, anchor: &str) -> bool {
+    let headings = text.lines().filter(|it| it.starts_with('#'));
+    headings
+        .map(|it| it.trim_start_matches('#').trim().to_lowercase())
+        .any(|it| it.replace(',', "").replace(' ', "-") == anchor)
 }
 
 /// What stands between the first two quotation marks.

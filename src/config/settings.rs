@@ -80,7 +80,7 @@ group! {
             "Path prefix that is proxied, stripped before the upstream; \"\" for everything.";
         driver: Driver = choice("auto", Driver::WORDS), "What waits for the sockets.";
         max_connections: usize = whole(65_536, 1, 16_777_216)
-            .memory("at most 1.5 KiB for an idle one"),
+            .memory("about 1 KiB for an idle one"),
             "Connections of the process; past it, accept waits.";
         max_header_count: usize = whole(100, 1, 128), "Fields in a request head, else 431.";
         shutdown_timeout: Duration = seconds(30, 0),
@@ -138,7 +138,7 @@ group! {
         ttl: Duration = seconds(86_400, 0), "Heuristic lifetime, where the origin states none.";
         memory_cache_enabled: bool = flag(true), "The first tier, in memory.";
         memory_cache_size: usize = whole(1_000, 0, 100_000_000)
-            .memory("at most 250 bytes an entry and core, beside the entry"),
+            .memory("28 bytes an entry and core; 250 once, beside the entry's bytes"),
             "Entries in each core's index.";
         memory_cache_max_bytes: u64 = bytes(268_435_456, 0).memory("itself"),
             "Heads and bodies in memory, for the process.";

@@ -5,7 +5,6 @@
 
 use crate::http::fields::Fields;
 use crate::http::list::{Parameters, members, split_parameters};
-use crate::http::media::MediaType;
 
 /// A weight in thousandths, 0 to 1000 (RFC 9110 section 12.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,42 +101,10 @@ impl Codings {
     }
 }
 
-/// Whether the client takes gzip (RFC 9110 section 12.5.3). False without an Accept-Encoding field,
-/// see [`Codings::gzip`].
-#[must_use]
-pub fn accepts_gzip(request: &Fields) -> bool {
-    codings(request).gzip.is_acceptable()
-}
-
 /// What the request's Accept-Encoding says.
 #[must_use]
 pub fn codings(request: &Fields) -> Codings {
     Codings::from_lines(request.all("Accept-Encoding"))
-}
-
-/// The weight that Accept gives to a media type (RFC 9110 section 12.5.1): that of the most
-/// specific range that covers it. Full without Accept; ranges with other parameters than `q` are
-/// narrower than `kind/subtype` and don't count.
-#[must_use]
-pub fn media_quality(request: &Fields, kind: &str, subtype: &str) -> Quality {
-    let mut lines = request.all("Accept").peekable();
-    if lines.peek().is_none() {
-        return Quality::FULL;
-    }
-    let mut best: Option<(u8, Quality)> = None;
-    for range in lines.flat_map(members).filter_map(MediaType::parse) {
-        let precision = match () {
-            () if range.is(kind, subtype) => 2,
-            () if range.is(kind, "*") => 1,
-            () if range.is("*", "*") => 0,
-            () => continue,
-        };
-        let extra = range.parameters().take_while(|it| !it.is("q")).next().is_some();
-        if !extra && best.is_none_or(|(earlier, _)| precision > earlier) {
-            best = Some((precision, Quality::of(range.parameters())));
-        }
-    }
-    best.map_or(Quality::NONE, |(_, quality)| quality)
 }
 
 /// Whether a content coding is gzip, under its old name too (RFC 9110 section 8.4.1.3).
@@ -199,7 +166,10 @@ mod tests {
         ];
         for (lines, accepts, prefers) in rows {
             let fields = request("accept-encoding", lines);
-            let found = (accepts_gzip(&fields), codings(&fields).prefers_gzip());
+            let found = {
+                let codings = codings(&fields);
+                (codings.gzip.is_acceptable(), codings.prefers_gzip())
+            };
             assert_eq!(found, (*accepts, *prefers), "{lines:?}");
         }
     }
@@ -247,26 +217,6 @@ mod tests {
             let found = Quality::parse(text.as_bytes()).map(Quality::thousandths);
             assert_eq!(found, expected, "{text}");
         }
-    }
-
-    #[test]
-    fn the_most_specific_media_range_weighs() {
-        // RFC 9110 section 12.5.1
-        let accept = "text/*;q=0.3, text/plain;q=0.7, text/plain;format=flowed, */*;q=0.5";
-        let fields = request("Accept", &[accept]);
-        let rows = [("text", "plain", 700), ("text", "html", 300), ("image", "jpeg", 500)];
-        for (kind, subtype, expected) in rows {
-            assert_eq!(media_quality(&fields, kind, subtype).thousandths(), expected, "{subtype}");
-        }
-        let fields = request("Accept", &["application/json", "text/html;q=0"]);
-        assert_eq!(media_quality(&fields, "application", "json"), Quality::FULL);
-        assert_eq!(media_quality(&fields, "text", "html"), Quality::NONE);
-        assert_eq!(media_quality(&fields, "text", "plain"), Quality::NONE);
-        assert_eq!(media_quality(&Fields::new(), "text", "plain"), Quality::FULL);
-        // A range narrowed by a parameter is about something else; of two alike the first counts.
-        let accept = "text/plain;format=flowed;q=0.1, text/plain;q=0.7, text/plain;q=0.2";
-        let fields = request("Accept", &[accept]);
-        assert_eq!(media_quality(&fields, "text", "plain").thousandths(), 700);
     }
 
     proptest! {

@@ -32,12 +32,6 @@ pub fn connection_tokens(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     field_members(fields, "Connection").filter(|member| is_token(member))
 }
 
-/// Whether Connection names `option`, such as `close`.
-#[must_use]
-pub fn connection_has(fields: &Fields, option: &str) -> bool {
-    connection_tokens(fields).any(|token| token.eq_ignore_ascii_case(option.as_bytes()))
-}
-
 /// The fields of one message that end here: the hop-by-hop fields, and those named in Connection
 /// except the protected ones (see the head of this file).
 pub struct Ending {
@@ -244,8 +238,6 @@ mod tests {
     fn connection_options_are_tokens_over_all_lines() {
         let fields = fields(&[("Connection", "Keep-Alive, a b"), ("connection", "CLOSE,,\"x\"")]);
         assert_eq!(connection_tokens(&fields).collect::<Vec<_>>(), [&b"Keep-Alive"[..], b"CLOSE"]);
-        assert!(connection_has(&fields, "close") && connection_has(&fields, "keep-alive"));
-        assert!(!connection_has(&fields, "upgrade"));
     }
 
     #[test]

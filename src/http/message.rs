@@ -3,7 +3,7 @@
 use crate::http::fields::Fields;
 use crate::http::method::Method;
 
-/// The HTTP/1 minor version of a message; later 1.x count as 1.1 (RFC 9110 section 2.5).
+/// The version of HTTP that a message came in; later 1.x count as 1.1 (RFC 9110 section 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// No chunked coding, closed after the answer unless asked otherwise.

@@ -298,18 +298,6 @@ impl Multipart<'_> {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// The length of the body in bytes, without writing it.
-    #[must_use]
-    pub fn content_length(&self) -> u64 {
-        let mut head = Vec::new();
-        let parts = self.spans.iter().enumerate().map(|(index, span)| {
-            head.clear();
-            self.write_part_head(index, *span, &mut head);
-            head.len() as u64 + span.len()
-        });
-        parts.sum::<u64>() + self.end().len() as u64
-    }
-
     /// Appends the whole body, cut out of `bytes`, which are those of the representation from
     /// offset `from` on; false, and `out` as it was, when they are not all that the spans name.
     #[must_use]

@@ -1,8 +1,9 @@
 //! A core's side of the access log: who gets a line, and the batch that lines are gathered in.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::base::Numbers;
 use crate::config::AccessLog;
 use crate::logs::line::{Form, Line};
 use crate::logs::mask::Masks;
@@ -28,8 +29,8 @@ pub struct Setup {
 pub struct Access {
     setup: Arc<Setup>,
     batch: RefCell<Batch>,
-    /// The state of a sequence of numbers that looks random.
-    draws: Cell<u64>,
+    /// What samples are drawn by.
+    draws: Numbers,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Access {
     /// The log of one core; `seed` differs from core to core.
     #[must_use]
     pub fn new(setup: Arc<Setup>, seed: u64) -> Self {
-        Self { setup, batch: RefCell::default(), draws: Cell::new(seed) }
+        Self { setup, batch: RefCell::default(), draws: Numbers::new(seed) }
     }
 
     /// Whether a request that was answered so gets a line. Samples are drawn, not counted: traffic
@@ -53,7 +54,9 @@ impl Access {
             AccessLog::Off => false,
             AccessLog::All => true,
             AccessLog::Errors => status >= 500,
-            AccessLog::Sampled => self.draw().is_multiple_of(u64::from(self.setup.every.max(1))),
+            AccessLog::Sampled => {
+                self.draws.next().is_multiple_of(u64::from(self.setup.every.max(1)))
+            }
         }
     }
 
@@ -84,13 +87,6 @@ impl Access {
     fn hand_over(&self, batch: &mut Batch) {
         let Batch { bytes, lines } = std::mem::take(batch);
         batch.bytes = self.setup.writer.offer(bytes, lines);
-    }
-
-    fn draw(&self) -> u64 {
-        let next = self.draws.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.draws.set(next);
-        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 11
     }
 }
 

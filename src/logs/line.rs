@@ -271,7 +271,7 @@ impl Members<'_> {
     }
 }
 
-/// The beginning of a text, with a mark where it was cut.
+/// The beginning of a text. Without a mark, as targets have one: README says how long it is.
 fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
     text.get(..bytes_max).unwrap_or(text)
 }

@@ -215,7 +215,7 @@ fn open(target: &Target) -> io::Result<Option<File>> {
     }
 }
 
-/// Batches that may wait: 128 of at most 32 KiB are 4 MiB.
+/// Batches that may wait: 128 of 16 to 32 KiB, 4 MiB at most.
 const QUEUE_BATCHES: usize = 128;
 const REPORT_SPAN: Duration = Duration::from_secs(30);
 /// A wake-up may be lost between the look and the wait.

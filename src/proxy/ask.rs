@@ -320,11 +320,7 @@ pub async fn answer(
 /// Which idle connections will do. One that the origin has closed meanwhile is no loss for what may
 /// be repeated.
 pub fn reuse(head: &RequestHead) -> Reuse {
-    if is_harmless(head) || matches!(head.method, Method::Put | Method::Delete) {
-        Reuse::Any
-    } else {
-        Reuse::Recent
-    }
+    if is_harmless(head) || head.method.is_idempotent() { Reuse::Any } else { Reuse::Recent }
 }
 
 /// A request may go out twice when nothing of an answer came, and doing it twice does no harm: it
@@ -335,7 +331,7 @@ fn repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> Repeat {
     if fault != Fault::Reset || connection.is_answered() {
         return Repeat::Never;
     }
-    let idempotent = matches!(head.method, Method::Put | Method::Delete);
+    let idempotent = head.method.is_idempotent();
     match connection.handling() {
         Handling::Never => Repeat::Free,
         Handling::Refused => Repeat::Budgeted,
@@ -346,8 +342,7 @@ fn repeat(head: &RequestHead, connection: &Connection, fault: Fault) -> Repeat {
 }
 
 fn is_harmless(head: &RequestHead) -> bool {
-    let safe = matches!(head.method, Method::Get | Method::Head | Method::Options | Method::Query);
-    safe || head.fields.contains("Idempotency-Key")
+    head.method.is_safe() || head.fields.contains("Idempotency-Key")
 }
 
 fn is_upstreams_fault(fault: Fault) -> bool {

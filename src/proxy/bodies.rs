@@ -25,6 +25,8 @@ pub struct Full;
 #[derive(Debug)]
 pub struct Gathered {
     bytes: Vec<u8>,
+    /// As many as will come at most.
+    bytes_max: usize,
     charged: u64,
     account: Arc<Bodies>,
 }
@@ -42,13 +44,18 @@ impl Bodies {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// A body of which so many bytes will come soon.
+    /// A body of that length, where it is known.
     ///
     /// # Errors
-    /// No room for them.
-    pub fn body(self: &Arc<Self>, room: usize) -> Result<Gathered, Full> {
-        let mut body = Gathered { bytes: Vec::new(), charged: 0, account: Arc::clone(self) };
-        body.grow_to(room)?;
+    /// No room for its beginning.
+    pub fn body(self: &Arc<Self>, length: Option<u64>) -> Result<Gathered, Full> {
+        let bytes_max = length.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
+        let (bytes, account) = (Vec::new(), Arc::clone(self));
+        let mut body = Gathered { bytes, bytes_max, charged: 0, account };
+        if length.is_some() {
+            // Room is reserved only as far as bytes have to come for it soon.
+            body.grow_to(bytes_max.min(ROOM_BYTES))?;
+        }
         Ok(body)
     }
 }
@@ -63,7 +70,7 @@ impl Gathered {
         let needed = self.bytes.len() + piece.len();
         let capacity = self.bytes.capacity();
         if needed > capacity {
-            let twice = needed.max(capacity * 2);
+            let twice = needed.max((capacity * 2).min(self.bytes_max));
             self.grow_to(twice).or_else(|_| self.grow_to(needed))?;
         }
         self.bytes.extend_from_slice(piece);
@@ -108,6 +115,9 @@ impl Drop for Gathered {
     }
 }
 
+/// Reserved at once for a body of known length.
+const ROOM_BYTES: usize = 64 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,18 +125,18 @@ mod tests {
     #[test]
     fn bodies_share_what_there_is_and_give_it_back() {
         let account = Bodies::new(1_000);
-        let mut one = account.body(400).unwrap();
+        let mut one = account.body(Some(400)).unwrap();
         one.push(&[b'x'; 400]).unwrap();
-        let other = account.body(500).unwrap();
+        let other = account.body(Some(500)).unwrap();
         assert_eq!(account.bytes(), 900);
         one.push(&[b'x'; 50]).expect("not twice as much, but what it needs");
         assert_eq!(account.bytes(), 950);
         assert_eq!(one.push(&[b'x'; 51]), Err(Full));
-        assert_eq!(account.body(51).unwrap_err(), Full);
+        assert_eq!(account.body(Some(51)).unwrap_err(), Full);
         assert_eq!((account.bytes(), one.as_slice().len()), (950, 450));
         drop(other);
         one.push(&[b'x'; 5_000]).expect("larger than all, and alone");
-        assert_eq!(account.body(1).unwrap_err(), Full);
+        assert_eq!(account.body(Some(1)).unwrap_err(), Full);
         let bytes = one.into_bytes();
         let copy = bytes.slice(10..20);
         drop(bytes);
@@ -138,10 +148,18 @@ mod tests {
     #[test]
     fn what_is_charged_is_what_is_reserved() {
         let account = Bodies::new(u64::MAX);
-        let mut body = account.body(0).unwrap();
+        let mut body = account.body(None).unwrap();
         for size in [1, 10, 100, 1_000, 10_000, 3] {
             body.push(&vec![b'x'; size]).unwrap();
             assert_eq!(account.bytes(), body.bytes.capacity() as u64);
         }
+        // Of known length, not more than that.
+        let account = Bodies::new(u64::MAX);
+        let mut body = account.body(Some(300_000)).unwrap();
+        assert_eq!(account.bytes(), 65_536);
+        for _ in 0..30 {
+            body.push(&[b'x'; 10_000]).unwrap();
+        }
+        assert_eq!(account.bytes(), 300_000);
     }
 }

@@ -52,13 +52,12 @@ pub async fn take(
         return if is_empty { Ok(RequestBody::None) } else { Err(BodyEnd::Refused(refusal)) };
     }
     let check = json.then(JsonCheck::default);
-    let room = match task.framing.body {
-        // A stated length is room to reserve only as far as bytes have to come for it soon.
-        BodyLength::Length(length) => length.min(BODY_ROOM_BYTES),
-        BodyLength::None | BodyLength::Chunked => 0,
+    let length = match task.framing.body {
+        BodyLength::Length(length) => Some(length),
+        BodyLength::None | BodyLength::Chunked => None,
     };
     let account = &core.plan().request_bodies;
-    let gathered = match account.body(usize::try_from(room).unwrap_or(0)) {
+    let gathered = match account.body(length) {
         Ok(body) => whole(body, check, client).await,
         Err(full) => Err(full.into()),
     };
@@ -161,14 +160,17 @@ async fn unwanted(at: usize, client: &impl Downstream) -> BodyEnd {
     }
 }
 
-/// Lets the core's other tasks have their turn: what a fast client sends is always there already.
+/// Lets the core's other tasks have their turn: on epoll, what a fast client sends is always there
+/// already, so that reading it never waits. The runtime runs a task that wakes itself before all
+/// others; so another one wakes this, which then stands behind those that are waiting.
 async fn give_way() {
-    let mut given = false;
+    let mut asked = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
+        if std::mem::replace(&mut asked, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        let waker = cx.waker().clone();
+        monoio::spawn(async move { waker.wake() });
         Poll::Pending
     })
     .await;
@@ -223,8 +225,6 @@ impl JsonCheck {
     }
 }
 
-/// Reserved at once for a body of stated length.
-const BODY_ROOM_BYTES: u64 = 64 * 1024;
 /// Longer bodies are checked while they arrive.
 const QUICK_BYTES_MAX: usize = 64 * 1024;
 /// After so many bytes, some 0.2 ms of checking, others have their turn.
@@ -232,6 +232,9 @@ const TURN_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     fn checked(text: &[u8]) -> Result<(), usize> {
@@ -272,6 +275,19 @@ mod tests {
             assert_eq!(checked(text.as_bytes()), Ok(()), "{text:.40}");
         }
         assert_eq!(checked(b"[\"\xed\xa0\x80\"]"), Err(3), "not UTF-8");
+    }
+
+    /// On epoll a task that only wakes itself runs before all others, as long as it likes.
+    #[test]
+    fn a_long_check_gives_others_their_turn() {
+        let runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new();
+        runtime.build().unwrap().block_on(async {
+            let served = Rc::new(Cell::new(false));
+            let other = Rc::clone(&served);
+            monoio::spawn(async move { other.set(true) });
+            give_way().await;
+            assert!(served.get());
+        });
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! [`Core`] lives on its thread and is never locked; [`Shared`] is touched only where a core can't
 //! answer alone: the limiter (atomics), the hub (misses only), breakers, inboxes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::base::{Mono, Seed, Wall};
+use crate::base::{Mono, Numbers, Seed, Wall};
 use crate::cache::{Entry, Ledger, Shard};
 use crate::limit::Limiter;
 use crate::logs::{self, Access};
@@ -93,7 +93,7 @@ pub struct Core {
     /// Where keys are built.
     pub key: RefCell<Vec<u8>>,
     buffers: RefCell<Vec<Vec<u8>>>,
-    ids: Cell<u64>,
+    ids: Numbers,
 }
 
 /// The two clocks, read once for a batch of requests.
@@ -137,7 +137,7 @@ impl Core {
                 .map(|setup| Access::new(Arc::clone(setup), shared.seed.hash(&[index as u8]))),
             key: RefCell::default(),
             buffers: RefCell::default(),
-            ids: Cell::new(shared.seed.hash(&index.to_be_bytes())),
+            ids: Numbers::new(shared.seed.hash(&index.to_be_bytes())),
             shared,
         })
     }
@@ -275,15 +275,10 @@ impl Core {
         }
     }
 
-    /// A number for the next request id.
+    /// A number for the next request id, or for what else must not repeat: no two of a core are
+    /// equal, and those of two cores begin at places that chance has chosen among 2^64. No secret.
     pub fn next_id(&self) -> u64 {
-        // A full-period step: no two equal before 2^64, none easy to guess from the last.
-        let next = self.ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.ids.set(next);
-        let mut mixed = next ^ (next >> 30);
-        mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed ^= mixed >> 27;
-        mixed.wrapping_mul(0x94d0_49bb_1331_11eb) ^ (mixed >> 31)
+        self.ids.next()
     }
 
     /// Does what must be done now and then: closes idle connections, follows the inbox, keeps

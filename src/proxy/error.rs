@@ -327,8 +327,6 @@ const RETRY_LATER: Duration = Duration::from_secs(5);
 fn malformed(fault: RequestFault) -> Problem {
     let status = fault.status();
     let code = match status {
-        408 => "request_timeout",
-        413 => "content_too_large",
         414 => "target_too_long",
         417 => "expectation_failed",
         431 => "head_too_large",
@@ -342,53 +340,70 @@ fn malformed(fault: RequestFault) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::labels::REFUSAL_STATUSES;
 
-    /// "Errors" in the README.
+    /// "Errors" in the README lists them for people.
+    const REFUSALS: [(Refusal, u16, &str); 26] = [
+        (Refusal::Malformed(RequestFault::BareLf), 400, "bad_request"),
+        (Refusal::Malformed(RequestFault::TargetTooLong), 414, "target_too_long"),
+        (Refusal::Malformed(RequestFault::UnknownExpectation), 417, "expectation_failed"),
+        (Refusal::Malformed(RequestFault::HeadTooLarge), 431, "head_too_large"),
+        (Refusal::Malformed(RequestFault::UnsupportedCoding), 501, "not_implemented"),
+        (Refusal::Malformed(RequestFault::UnsupportedVersion), 505, "version_not_supported"),
+        (Refusal::BadTarget("x"), 400, "bad_request"),
+        (Refusal::RepeatedKey, 400, "bad_request"),
+        (Refusal::Misdirected, 421, "misdirected_request"),
+        (Refusal::BadBody("x"), 400, "bad_request"),
+        (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
+        (Refusal::BadJson(7), 400, "bad_request"),
+        (Refusal::NotJson, 415, "unsupported_media_type"),
+        (Refusal::Coded, 415, "unsupported_media_type"),
+        (Refusal::BodyTooLarge, 413, "content_too_large"),
+        (Refusal::Slow, 408, "request_timeout"),
+        (Refusal::Unauthorized, 401, "unauthorized"),
+        (Refusal::TokenNeeded, 401, "unauthorized"),
+        (Refusal::EndpointNotAllowed, 403, "endpoint_not_allowed"),
+        (Refusal::Forbidden, 403, "forbidden"),
+        (Refusal::NotFound, 404, "not_found"),
+        (Refusal::MethodNotAllowed("GET"), 405, "method_not_allowed"),
+        (Refusal::MethodUnknown, 501, "method_not_implemented"),
+        (Refusal::RateLimited(3), 429, "rate_limited"),
+        (Refusal::OnlyIfCached, 504, "only_if_cached"),
+        (Refusal::Overloaded, 503, "overloaded"),
+    ];
+    const FAULTS: [(Fault, u16, &str); 17] = [
+        (Fault::Resolve, 502, "upstream_unreachable"),
+        (Fault::Dial, 502, "upstream_unreachable"),
+        (Fault::Tls, 502, "upstream_unreachable"),
+        (Fault::Reset, 502, "upstream_unreachable"),
+        (Fault::NotAllowed, 403, "upstream_not_allowed"),
+        (Fault::Truncated, 502, "upstream_invalid"),
+        (Fault::Invalid("x"), 502, "upstream_invalid"),
+        (Fault::Status(500), 502, "upstream_invalid"),
+        (Fault::TooLarge, 502, "upstream_too_large"),
+        (Fault::Timeout, 504, "upstream_timeout"),
+        (Fault::Busy, 503, "upstream_busy"),
+        (Fault::Queued, 504, "upstream_timeout"),
+        (Fault::CircuitOpen(9), 503, "circuit_open"),
+        (Fault::Paused(9), 503, "upstream_paused"),
+        (Fault::OfflineNotCached, 503, "offline_not_cached"),
+        (Fault::Abandoned, 500, "internal"),
+        (Fault::Internal, 500, "internal"),
+    ];
+
+    /// Each status of the metric can be counted, and nothing else is there to be.
+    #[test]
+    fn refusals_have_the_statuses_of_their_metric() {
+        let mut statuses = REFUSALS.map(|it| it.1).to_vec();
+        statuses.sort_unstable();
+        statuses.dedup();
+        assert_eq!(statuses, REFUSAL_STATUSES);
+    }
+
     #[test]
     fn every_refusal_and_fault_has_its_status_and_code() {
-        let refusals = [
-            (Refusal::BadTarget("x"), 400, "bad_request"),
-            (Refusal::RepeatedKey, 400, "bad_request"),
-            (Refusal::Misdirected, 421, "misdirected_request"),
-            (Refusal::BadBody("x"), 400, "bad_request"),
-            (Refusal::TrailersTooLarge("x"), 431, "head_too_large"),
-            (Refusal::BadJson(7), 400, "bad_request"),
-            (Refusal::NotJson, 415, "unsupported_media_type"),
-            (Refusal::Coded, 415, "unsupported_media_type"),
-            (Refusal::BodyTooLarge, 413, "content_too_large"),
-            (Refusal::Slow, 408, "request_timeout"),
-            (Refusal::Unauthorized, 401, "unauthorized"),
-            (Refusal::TokenNeeded, 401, "unauthorized"),
-            (Refusal::EndpointNotAllowed, 403, "endpoint_not_allowed"),
-            (Refusal::Forbidden, 403, "forbidden"),
-            (Refusal::NotFound, 404, "not_found"),
-            (Refusal::MethodNotAllowed("GET"), 405, "method_not_allowed"),
-            (Refusal::MethodUnknown, 501, "method_not_implemented"),
-            (Refusal::RateLimited(3), 429, "rate_limited"),
-            (Refusal::OnlyIfCached, 504, "only_if_cached"),
-            (Refusal::Overloaded, 503, "overloaded"),
-        ];
-        let faults = [
-            (Fault::Resolve, 502, "upstream_unreachable"),
-            (Fault::Dial, 502, "upstream_unreachable"),
-            (Fault::Tls, 502, "upstream_unreachable"),
-            (Fault::Reset, 502, "upstream_unreachable"),
-            (Fault::NotAllowed, 403, "upstream_not_allowed"),
-            (Fault::Truncated, 502, "upstream_invalid"),
-            (Fault::Invalid("x"), 502, "upstream_invalid"),
-            (Fault::Status(500), 502, "upstream_invalid"),
-            (Fault::TooLarge, 502, "upstream_too_large"),
-            (Fault::Timeout, 504, "upstream_timeout"),
-            (Fault::Busy, 503, "upstream_busy"),
-            (Fault::Queued, 504, "upstream_timeout"),
-            (Fault::CircuitOpen(9), 503, "circuit_open"),
-            (Fault::Paused(9), 503, "upstream_paused"),
-            (Fault::OfflineNotCached, 503, "offline_not_cached"),
-            (Fault::Abandoned, 500, "internal"),
-            (Fault::Internal, 500, "internal"),
-        ];
-        let problems = refusals.map(|(it, status, code)| (it.problem(), status, code));
-        let more = faults.map(|(it, status, code)| (it.problem(), status, code));
+        let problems = REFUSALS.map(|(it, status, code)| (it.problem(), status, code));
+        let more = FAULTS.map(|(it, status, code)| (it.problem(), status, code));
         for (problem, status, code) in problems.into_iter().chain(more) {
             assert_eq!((problem.status, problem.code), (status, code));
             assert_eq!(problem.allow.is_some(), status == 405, "{code}");

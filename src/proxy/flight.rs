@@ -161,12 +161,6 @@ impl<E> Flight<E> {
         }
     }
 
-    /// Whether it is over.
-    #[must_use]
-    pub fn has_landed(&self) -> bool {
-        self.lock().landed.is_some()
-    }
-
     /// Waits for the next hint, the head or the end. `hints` counts the hints seen.
     pub async fn stage(&self, hints: &mut usize) -> Stage<E> {
         let seen = *hints;

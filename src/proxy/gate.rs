@@ -1,11 +1,11 @@
 //! The decisions that come before the cache, for the hit path and the slow path alike: where a
 //! request goes, whether its sender may, and how often.
 //!
-//! The order matters. The endpoint list comes before the key so that it can't be probed with
-//! stolen keys for free, the key before the limiter so that unknown keys can't fill it, and all of
-//! it before the cache: a revoked key gets nothing, stored or not. A request with an unknown key
-//! costs its sender's address one of its quota all the same, so that keys can't be guessed faster
-//! than an address may ask.
+//! The order matters. The endpoint list comes first: it is the same for everybody, so that what is
+//! served to nobody takes nothing from a quota. The key comes before the limiter so that unknown
+//! keys can't fill it, and all of it before the cache: a revoked key gets nothing, stored or not. A
+//! request with an unknown key costs its sender's address one of its quota all the same, so that
+//! keys can't be guessed faster than an address may ask.
 
 use std::net::IpAddr;
 

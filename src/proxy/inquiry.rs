@@ -33,12 +33,6 @@ impl Inquiry {
         core.plan().upstream(self.upstream)
     }
 
-    /// Whether its answer has a body.
-    #[must_use]
-    pub fn wants_body(&self) -> bool {
-        self.task.head.method != Method::Head
-    }
-
     /// Whether an answer's body comes in a coding that this client doesn't take.
     #[must_use]
     pub fn must_decode(&self, head: &ResponseHead) -> bool {
