@@ -15,7 +15,8 @@ use crate::cache::Kind;
 use crate::http::target::normalise_query;
 use crate::http::{Fields, Method, RequestHead};
 use crate::proxy::error::Refusal;
-use crate::proxy::explain::{BAD_DESCRIPTION, Described, Explanation, Found, explain as decide};
+use crate::proxy::explain::{BAD_DESCRIPTION, NOT_CONSIDERED};
+use crate::proxy::explain::{Described, Explanation, Found, explain as decide};
 use crate::proxy::{Core, Task};
 
 /// Explains the request that the query describes. Where its path has two readings, the one that
@@ -108,6 +109,7 @@ fn rendered(core: &Core, request: Value, explanation: &Explanation) -> Value {
         "action": explanation.action.as_str(),
         "reason": explanation.reason,
         "cache_status": status,
+        "not_considered": NOT_CONSIDERED,
     })
 }
 

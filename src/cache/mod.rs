@@ -63,7 +63,7 @@ pub use reuse::{Reuse, is_error, reuse, stale_on_error};
 pub use settings::{Methods, Settings};
 pub use shard::{Cursor, Shard};
 pub use status::{CacheStatus, Forward, Outcome};
-pub use storable::{own_fields, storable, stored_fields};
+pub use storable::{WRITTEN_ANEW, own_fields, storable, stored_fields};
 pub use update::{HeadUpdate, Keep, Updated, head_update, update};
 pub use validate::{conditional_request, range_request, selects, unconditional_request};
 pub use vary::{AcceptEncoding, Vary, VarySpec, secondary_key, secondary_key_of};

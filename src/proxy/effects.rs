@@ -18,7 +18,7 @@ use crate::proxy::core::Core;
 use crate::proxy::fill::{self, Ground};
 use crate::proxy::inquiry::{Inquiry, is_gzip};
 use crate::proxy::keeping::states_lifetime;
-use crate::proxy::keyed::Keyed;
+use crate::proxy::keyed::{Keyed, referenced_path};
 use crate::proxy::plan::Upstream;
 use crate::proxy::purge;
 use crate::proxy::request::Task;
@@ -142,7 +142,7 @@ pub async fn settle(
     let authorities = [task.head.authority.as_str(), upstream.target.authority()];
     let target = Target { authorities: &authorities, path, query };
     for reference in invalidation_targets(&target, head) {
-        let Some(path) = inner_path(core, upstream, &reference.path) else { continue };
+        let Some(path) = referenced_path(core.plan(), upstream, &reference.path) else { continue };
         let query = reference.query.as_deref();
         let Some(query) = normal_query(query) else { continue };
         removed.push(purge::invalidate(core, upstream, &path, query.as_deref()).await);
@@ -204,27 +204,6 @@ fn answers_get(task: &Task, upstream: &Upstream, head: &ResponseHead) -> bool {
     let target =
         Target { authorities: &authorities, path: &path, query: task.head.query.as_deref() };
     fills_get(&task.head.method, &target, head)
-}
-
-/// The path under which the cache knows a reference: without the API prefix that a client would
-/// use, or the base path that the origin does, in the spelling that keys have. `None` for what no
-/// request could have asked for.
-fn inner_path(core: &Core, upstream: &Upstream, path: &str) -> Option<String> {
-    let plan = core.plan();
-    let normal = crate::http::target::normalise_path(path.as_bytes(), plan.slashes).ok()?;
-    let normal = String::from_utf8(normal.into_owned()).ok()?;
-    let base = upstream.target.base_path();
-    if let Some(inner) = normal.strip_prefix(base)
-        && !base.is_empty()
-        && inner.starts_with('/')
-    {
-        return Some(inner.to_owned());
-    }
-    if plan.prefix.as_str().is_empty() {
-        return Some(normal);
-    }
-    let stripped = plan.prefix.strip(normal.as_bytes()).map(<[u8]>::to_vec);
-    stripped.map_or(Some(normal), |it| String::from_utf8(it).ok())
 }
 
 /// A query in the spelling that keys have; `None` for what no request could have asked for.

@@ -27,7 +27,7 @@ use crate::proxy::gate;
 use crate::proxy::hub::Traffic;
 use crate::proxy::inquiry::Inquiry;
 use crate::proxy::judge::{Verdict, forwarded, judge, may_share};
-use crate::proxy::origin::{Patience, Purpose};
+use crate::proxy::origin::{Patience, Purpose, TURN_WAIT_MAX};
 use crate::proxy::request::{Destination, Framing, Task, Trail};
 use crate::proxy::rescue;
 use crate::proxy::variant::{self, is_newer};
@@ -232,7 +232,7 @@ fn barred(core: &Core, upstream: u16, patience: Patience) -> Option<Fault> {
     let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
     let span = match patience {
         Patience::None => Duration::ZERO,
-        Patience::Some => PAUSE_WAIT_MAX.min(upstream.request_timeout),
+        Patience::Some => TURN_WAIT_MAX.min(upstream.request_timeout),
     };
     if let Some(pause) = state.pacer.paused_for(now).filter(|it| *it > span) {
         return Some(Fault::Paused(seconds(pause)));
@@ -435,9 +435,6 @@ fn without_entry(
 /// What an explanation leaves out, since to know it would change it or take time.
 pub const NOT_CONSIDERED: &str =
     "rate limits of clients, the upstream's own rate and its free connections";
-
-/// A longer pause of the upstream is not waited for: as `origin::obtain` does.
-const PAUSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a description of a request can't be.
 pub const BAD_DESCRIPTION: Refusal =

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::cache::CacheStatus;
+use crate::cache::{CacheStatus, WRITTEN_ANEW};
 use crate::http::{Field, Method, ResponseHead, hop};
 use crate::net::ticks::timeout;
 use crate::net::wall;
@@ -159,7 +159,9 @@ pub async fn tell(hint: &ResponseHead, client: &impl Downstream) {
 #[must_use]
 pub fn clean(mut head: ResponseHead) -> ResponseHead {
     let ending = hop::Ending::of(&head.fields);
-    let ends = |field: &Field<'_>| ending.has(field.name) || field.is("Content-Length");
+    let ours = |field: &Field<'_>| WRITTEN_ANEW.iter().any(|name| field.is(name));
+    let ends =
+        |field: &Field<'_>| ending.has(field.name) || field.is("Content-Length") || ours(field);
     if head.fields.iter().any(|field| ends(&field)) {
         head.fields.retain(|field| !ends(&field));
     }

@@ -210,4 +210,4 @@ fn whole_secs(span: Duration) -> u32 {
 }
 
 /// A turn that is further away is refused with its time, not waited for.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -33,7 +33,7 @@ pub use connection::{AtHand, Connection, Handling, Head, Sender};
 pub use dial::connect;
 pub use echo::drop_key;
 pub use http1::Expected;
-pub use leave::{Leave, Patience, may_repeat, may_repeat_free, obtain};
+pub use leave::{Leave, Patience, TURN_WAIT_MAX, may_repeat, may_repeat_free, obtain};
 pub use opening::Opening;
 pub use permits::Permits;
 pub use pool::{Pool, Reuse};
