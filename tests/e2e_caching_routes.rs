@@ -197,3 +197,24 @@ fn longest_prefix_wins_in_any_order() {
         routes.reverse();
     }
 }
+
+/// RFC 9111 section 4.4: a client follows Location as it stands, and so it is a path of the route's
+/// clients, not of its upstream.
+#[test]
+fn location_under_a_stripped_prefix_invalidates_what_clients_know_by_it() {
+    let origin = Origin::respond(|asked| match asked.method.as_str() {
+        "POST" => answer(201, &[("Location", "/api/s/new"), ("X-Request-Id", "theirs")], ""),
+        _ => answer(200, &[("Cache-Control", "max-age=600")], &asked.target),
+    });
+    let route = json!([{ "prefix": "/s", "entry_point": origin.url(), "strip_prefix": true }]);
+    let proxy = Setup::over(&origin).with("routes", route).start();
+    for verdict in ["MISS", "HIT"] {
+        assert_eq!(proxy.get("/api/s/new").cache(), verdict);
+    }
+    let made = proxy.connect().post("/api/s/items", "{}");
+    assert_eq!(made.status, 201);
+    // Nor is there an id but the daemon's own.
+    assert_eq!(made.fields.all("X-Request-Id").count(), 1, "{made:?}");
+    assert_ne!(made.field("X-Request-Id"), Some("theirs"));
+    assert_eq!(proxy.get("/api/s/new").cache(), "MISS");
+}
