@@ -131,7 +131,7 @@ impl Alone<'_> {
         rescue::substitutes(self.inquiry, stored, wall())?;
         let key = stored.key();
         core.shared.hub.failed(key.hash(), key.bytes(), mono());
-        Ok(rescue::stale(core, self.inquiry, stored, fault, client).await?)
+        Ok(rescue::stale(core, self.inquiry, stored, fault.said(), client).await?)
     }
 
     /// Stores what can be stored of an answer, and sends it.

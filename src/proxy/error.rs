@@ -195,6 +195,15 @@ impl Refusal {
 }
 
 impl Fault {
+    /// The status that the origin itself has answered with.
+    #[must_use]
+    pub const fn said(self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
     /// The word for logs, metrics and Cache-Status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

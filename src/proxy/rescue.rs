@@ -19,7 +19,8 @@ use crate::proxy::inquiry::Inquiry;
 use crate::proxy::record::Told;
 use crate::proxy::request::Task;
 
-/// Sends the stale entry in place of an error.
+/// Sends the stale entry in place of an error; `said` is the status that the origin has answered
+/// with, if it was asked and has.
 ///
 /// # Errors
 /// Why the policy does not allow it; then nothing was sent.
@@ -27,23 +28,19 @@ pub async fn stale(
     core: &Core,
     inquiry: &Inquiry,
     entry: &Arc<Entry>,
-    fault: Fault,
+    said: Option<u16>,
     client: &impl Downstream,
 ) -> Result<(), Reason> {
     let now = wall();
     let reason = substitutes(inquiry, entry, now)?;
-    let status = told(&entry.facts(), reason, fault, now);
+    let status = told(&entry.facts(), reason, said, now);
     Box::pin(deliver::entry(core, inquiry, entry, status, client)).await;
     Ok(())
 }
 
 /// What is said of a response that stands in for an error.
-fn told(facts: &Facts, reason: Reason, fault: Fault, now: Wall) -> CacheStatus {
+fn told(facts: &Facts, reason: Reason, fwd_status: Option<u16>, now: Wall) -> CacheStatus {
     let ttl = facts.ttl(now);
-    let fwd_status = match fault {
-        Fault::Status(code) => Some(code),
-        _ => None,
-    };
     if facts.is_fresh(now) {
         // The request wanted more than a fresh one, and that could not be had.
         let outcome = Outcome::StaleForError(Forward::Request);

@@ -37,7 +37,7 @@ pub async fn serve(core: &Rc<Core>, inquiry: Rc<Inquiry>, client: &impl Downstre
         }
     }
     // Others keep changing what is stored faster than this request can use it.
-    let status = search.status(Shared::No);
+    let status = search.status(Collapsed::No);
     search.alone(status, client).await;
 }
 
@@ -73,7 +73,7 @@ enum Round {
 
 /// Whether a fetch was started for this request or for another.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shared {
+enum Collapsed {
     Yes,
     No,
 }
@@ -110,7 +110,7 @@ impl Search {
                 let watcher = Watcher { flight, leader: false, expected: Some(key) };
                 self.follow(watcher, client).await
             }
-            Join::Follow(_) => self.forward(Round::Alone(self.status(Shared::No)), client).await,
+            Join::Follow(_) => self.forward(Round::Alone(self.status(Collapsed::No)), client).await,
             Join::Solo => {
                 let status = CacheStatus::forwarded(Reason::MarkedUncacheable);
                 self.forward(Round::Alone(status), client).await
@@ -256,7 +256,7 @@ impl Search {
         } else if self.core.shared.hub.peek(key.hash(), key.bytes(), mono()) == Traffic::Waiting {
             return self.later(key, client).await;
         }
-        self.forward(Round::Alone(self.status(Shared::No)), client).await
+        self.forward(Round::Alone(self.status(Collapsed::No)), client).await
     }
 
     async fn found_stored(
@@ -291,8 +291,8 @@ impl Search {
     /// The origin failed lately: the stale entry without another attempt, if it may.
     async fn later(&mut self, key: &Key, client: &impl Downstream) -> Round {
         let Some((stale, _)) = self.unfit.clone() else { return Round::Again };
-        // The origin is not asked this time: no status of its can be told.
-        if rescue::stale(&self.core, &self.inquiry, &stale, Fault::Dial, client).await.is_ok() {
+        // The origin is not asked this time.
+        if rescue::stale(&self.core, &self.inquiry, &stale, None, client).await.is_ok() {
             return Round::Answered;
         }
         // Together with all others for whom it won't do.
@@ -354,7 +354,7 @@ impl Search {
 
     async fn follow(&mut self, watcher: Watcher, client: &impl Downstream) -> Round {
         let leader = watcher.leader;
-        let status = self.status(if leader { Shared::No } else { Shared::Yes });
+        let status = self.status(if leader { Collapsed::No } else { Collapsed::Yes });
         let followed = follow::follow(&self.core, &self.inquiry, watcher, status, client).await;
         match followed {
             Followed::Answered => Round::Answered,
@@ -365,7 +365,8 @@ impl Search {
                 let stale = stale.or_else(|| self.unfit.as_ref().map(|it| Arc::clone(&it.0)));
                 let mut unused = None;
                 if let Some(stale) = stale {
-                    match rescue::stale(&self.core, &self.inquiry, &stale, fault, client).await {
+                    let (core, inquiry, said) = (&self.core, &self.inquiry, fault.said());
+                    match rescue::stale(core, inquiry, &stale, said, client).await {
                         Ok(()) => return Round::Answered,
                         Err(reason) => unused = Some(reason),
                     }
@@ -377,7 +378,7 @@ impl Search {
                 // 9.2.2).
                 let asked = leader && !self.inquiry.task.head.method.is_safe();
                 if !asked && (part || matches!(fault, Fault::Status(_))) {
-                    return Round::Alone(self.status(Shared::No));
+                    return Round::Alone(self.status(Collapsed::No));
                 }
                 rescue::fault(&self.core, &self.inquiry, fault, unused, status, client).await;
                 Round::Answered
@@ -395,10 +396,10 @@ impl Search {
     }
 
     /// What will be said of an answer from the origin.
-    fn status(&self, shared: Shared) -> CacheStatus {
+    fn status(&self, collapsed: Collapsed) -> CacheStatus {
         let unfit = self.unfit.as_ref().map(|it| it.1);
         let status = forwarded(unfit, self.index.is_some());
-        CacheStatus { collapsed: shared == Shared::Yes, ..status }
+        CacheStatus { collapsed: collapsed == Collapsed::Yes, ..status }
     }
 
     async fn alone(self, status: CacheStatus, client: &impl Downstream) {

@@ -20,13 +20,13 @@ use crate::server::proxy_header;
 use crate::server::watch::Watch;
 
 /// The bound on connections of the process.
-pub struct Gate {
+pub struct Seats {
     max: usize,
     open: AtomicUsize,
 }
 
 /// One connection's place under the bound.
-pub struct Seat(Arc<Gate>);
+pub struct Seat(Arc<Seats>);
 
 /// One core's way in.
 pub struct Door {
@@ -37,17 +37,17 @@ pub struct Door {
     /// The current certificate.
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
     /// The bound.
-    pub gate: Arc<Gate>,
+    pub seats: Arc<Seats>,
 }
 
-impl Gate {
+impl Seats {
     /// At most so many.
     #[must_use]
     pub const fn new(max: usize) -> Self {
         Self { max, open: AtomicUsize::new(0) }
     }
 
-    fn seat(self: &Arc<Self>) -> Option<Seat> {
+    fn take(self: &Arc<Self>) -> Option<Seat> {
         let taken = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
             (open < self.max).then_some(open + 1)
         });
@@ -77,7 +77,7 @@ impl Door {
 
     async fn accept(&self, acceptor: &Acceptor) -> std::convert::Infallible {
         loop {
-            let Some(seat) = self.gate.seat() else {
+            let Some(seat) = self.seats.take() else {
                 // Full: the kernel's queue holds them until a place is free.
                 monoio::time::sleep(FULL_PAUSE).await;
                 continue;

@@ -13,7 +13,7 @@ use crate::logs::Access;
 use crate::net::runtime::{self, Driver, Runtime};
 use crate::net::ticks;
 use crate::proxy::Core;
-use crate::server::accept::{self, Gate};
+use crate::server::accept::{self, Seats};
 use crate::server::janitor;
 use crate::server::start::{StartError, Started};
 use crate::server::watch::{Spans, Watch};
@@ -38,7 +38,7 @@ impl Cores {
     /// Starts them all and waits until each accepts.
     pub fn start(started: &Started) -> Result<Self, StartError> {
         let (sender, receiver) = mpsc::channel();
-        let gate = Arc::new(Gate::new(started.shared.plan.settings.server.max_connections));
+        let seats = Arc::new(Seats::new(started.shared.plan.settings.server.max_connections));
         let mut cores = Self { threads: Vec::new(), orders: Vec::new(), driver: "" };
         for (index, cpu) in started.cpus.iter().enumerate() {
             let orders = Arc::new(Orders::default());
@@ -51,7 +51,7 @@ impl Cores {
                 shared: Arc::clone(&started.shared),
                 listener,
                 tls: started.certificate.as_ref().map(|it| it.current()),
-                gate: Arc::clone(&gate),
+                seats: Arc::clone(&seats),
                 orders: Arc::clone(&orders),
             };
             let sender = sender.clone();
@@ -132,7 +132,7 @@ struct Setup {
     shared: crate::server::SharedState,
     listener: std::net::TcpListener,
     tls: Option<Arc<arc_swap::ArcSwap<rustls::ServerConfig>>>,
-    gate: Arc<Gate>,
+    seats: Arc<Seats>,
     orders: Arc<Orders>,
 }
 
@@ -205,7 +205,7 @@ impl Setup {
             core: Rc::clone(&core),
             watch: Rc::clone(&watch),
             tls: self.tls,
-            gate: self.gate,
+            seats: self.seats,
         };
         let span = door.accept_until(acceptor, self.orders.drain()).await;
         drained(&watch, span).await;
