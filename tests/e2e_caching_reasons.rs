@@ -142,6 +142,13 @@ fn in_the_answer() -> Vec<Row> {
     let cookie = says(200, &[("Set-Cookie", "a=b")]);
     let part = says(206, &[("Cache-Control", HOUR), ("Content-Range", "bytes 0-3/9")]);
     let understand = says(299, &[("Cache-Control", "must-understand, max-age=3600")]);
+    let fixed = [
+        ("Cache-Control", "no-transform, max-age=3600"),
+        ("Content-Encoding", "gzip"),
+        ("Vary", "Accept-Encoding"),
+    ];
+    let fixed = says(200, &fixed);
+    let gzip: Ask = ("GET", &[("Accept-Encoding", "gzip")], "");
     let bearer: Ask = ("GET", &[("Authorization", "Bearer x")], "");
     vec![
         row!(Stale, [kept("max-age=0")], [GET, GET]),
@@ -154,6 +161,7 @@ fn in_the_answer() -> Vec<Row> {
         row!(VaryTooWide, [vary(&wide)], [GET]),
         row!(PartUnusable, [part.clone()], [GET]),
         row!(Partial, [part, kept(HOUR)], [("GET", &[("Range", "bytes=0-3")], ""), GET]),
+        row!(ContentCoding, [fixed.clone(), fixed], [gzip, GET]),
         row!(Status, [says(401, &[("Cache-Control", HOUR)])], [GET]),
         row!(StatusNotUnderstood, [understand], [GET]),
         row!(NoFreshness, [says(500, &[])], [GET]),

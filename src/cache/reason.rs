@@ -51,6 +51,9 @@ pub enum Reason {
     VaryTooWide,
     /// Only a part is stored, and not all of what the request asks for (RFC 9111 section 3.3).
     Partial,
+    /// What is stored is in a coding that the client can't read, and `no-transform` forbids to make
+    /// another (RFC 9111 section 5.2.2.6).
+    ContentCoding,
     /// A 206 that is not one part whose Content-Range fits it, or that nobody asked for
     /// (RFC 9111 section 3.3).
     PartUnusable,
@@ -89,7 +92,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::MethodNotCached,
         Self::Precondition,
         Self::BodyNotCanonical,
@@ -109,6 +112,7 @@ impl Reason {
         Self::VaryAny,
         Self::VaryTooWide,
         Self::Partial,
+        Self::ContentCoding,
         Self::PartUnusable,
         Self::Status,
         Self::StatusNotUnderstood,
@@ -149,6 +153,7 @@ impl Reason {
             Self::VaryAny => "vary_any",
             Self::VaryTooWide => "vary_too_wide",
             Self::Partial => "partial",
+            Self::ContentCoding => "content_coding",
             Self::PartUnusable => "part_unusable",
             Self::Status => "status",
             Self::StatusNotUnderstood => "status_not_understood",
@@ -183,6 +188,7 @@ impl Reason {
             }
             Self::Stale | Self::NoCache | Self::ClockSkew => Some(Forward::Stale),
             Self::Partial => Some(Forward::Partial),
+            Self::ContentCoding => Some(Forward::VaryMiss),
             _ => None,
         }
     }

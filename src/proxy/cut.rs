@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::base::Wall;
-use crate::cache::{Entry, Kind, Part};
+use crate::cache::{Entry, Kind, Part, Reason};
 use crate::http::conditional::{Precondition, Validators, evaluate, wanted_ranges};
 use crate::http::range::{ContentRange, Multipart, Resolved, Span, resolve};
 use crate::http::{Fields, Method, RequestHead, ResponseHead, status};
@@ -44,6 +44,15 @@ pub fn answers(inquiry: &Inquiry, entry: &Entry, now: Wall) -> bool {
     let validators = Validators::of_fields(entry.status(), entry.fields(), received);
     let wanted = wanted_ranges(&request.method, &request.fields, &validators, now);
     readable && wanted.is_some_and(|it| part.resolve(&it).is_some())
+}
+
+/// Why an entry can't answer the request at all.
+#[must_use]
+pub fn lack(entry: &Entry) -> Reason {
+    match Held::of(entry) {
+        Held::Whole => Reason::ContentCoding,
+        Held::Part(_) => Reason::Partial,
+    }
 }
 
 /// Applies the request's conditions and ranges to what is held, which was received at `received`.

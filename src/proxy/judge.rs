@@ -38,7 +38,7 @@ pub fn judge(inquiry: &Inquiry, entry: &Entry, now: Wall) -> Verdict {
             Ok(()) if inquiry.wants_range() && !is_short(entry) => {
                 Verdict::Alone(CacheStatus::forwarded(Reason::Partial))
             }
-            Ok(()) => Verdict::Ask(Reason::Partial),
+            Ok(()) => Verdict::Ask(cut::lack(entry)),
             Err(_) => Verdict::Refuse,
         };
     }

@@ -62,7 +62,7 @@ fn told(facts: &Facts, reason: Reason, fwd_status: Option<u16>, now: Wall) -> Ca
 /// Why it may not.
 pub fn substitutes(inquiry: &Inquiry, entry: &Entry, now: Wall) -> Result<Reason, Reason> {
     if !cut::answers(inquiry, entry, now) {
-        return Err(Reason::Partial);
+        return Err(cut::lack(entry));
     }
     stale_on_error(&inquiry.facts, &entry.facts(), &inquiry.policy, now)
 }
