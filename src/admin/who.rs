@@ -4,7 +4,7 @@
 //! length of one can be found out. A wrong one costs its sender's address one of its quota, as a
 //! guessed API key does, and one of a second quota of the same size that wrong tokens alone use up:
 //! while that is empty no token of the address is looked at, so that a guess can't hide among
-//! refusals, and whoever asks much of the API keeps his operator's right.
+//! refusals, and whoever asks much of the API stays an operator.
 //!
 //! **This machine**, where no token is set: the socket, what PROXY protocol says and what trusted
 //! proxies say must all be loopback; a request that a proxy passed on without saying for whom, or
@@ -37,7 +37,7 @@ pub enum Who {
     Scraper,
 }
 
-/// Why somebody may not, and where his address stands with the limiter if that was asked.
+/// Why somebody may not, and where their address stands with the limiter if that was asked.
 pub struct Denied {
     /// Why.
     pub refusal: Refusal,

@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(checked(b"{\"a\":[1,2.5e3,\"\\u00e9\"]}"), Ok(()));
     }
 
-    /// What an outside examination found refused.
+    /// What simd-json alone would refuse.
     #[test]
     fn the_grammar_decides_and_not_what_a_reader_can_hold() {
         let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));

@@ -132,7 +132,7 @@ impl<E> Flight<E> {
         let mut first = incoming.body.reader();
         let mut state = self.lock();
         debug_assert!(state.landed.is_none() && state.streaming.is_none());
-        // Whoever deserts says so before he looks for it here.
+        // Whoever deserts says so before looking for it here.
         if !self.is_deserted() {
             state.first = first.take();
         }

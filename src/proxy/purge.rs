@@ -4,7 +4,7 @@
 //! The order is what makes it sound. First the journal notes the purge, so that nothing that is
 //! under way puts an old row back; the hub forgets its keys, dooms their flights, and the cores
 //! drop what it found. Then the second tier commits. Then all of memory once more: somebody may
-//! have read the old row from the second tier before it was gone, and his mark in the journal is
+//! have read the old row from the second tier before it was gone, and its mark in the journal is
 //! older than this.
 //!
 //! Cost: a path or a resource is found in the hub at once (some 10 us beside what is removed),
@@ -86,7 +86,7 @@ impl Order {
     /// had, and what the second tier said.
     async fn everywhere<T>(self, core: &Core, second_tier: impl Future<Output = T>) -> (u64, T) {
         core.cells.inc(Counter::Purges);
-        // Who passed the journal before this purge was noted there has queued his row for the
+        // Who passed the journal before this purge was noted there has queued its row for the
         // second tier when all cores have answered: before the order that follows.
         let before = self.forget_in_memory(core, Barrier::Always).await;
         let result = second_tier.await;
