@@ -129,8 +129,7 @@ fn explicit(
 
 /// A lifetime where the origin states none (section 4.2.2): the operator's, otherwise a share of
 /// the time since Last-Modified. Only for statuses that allow it, or with `public` (section 3). Of
-/// errors only "not there" has one, and only the operator's: when a page that says so was last
-/// changed tells nothing of how long the thing will be missing.
+/// errors the operator speaks of 404 and 410 alone.
 fn heuristic(
     head: &ResponseHead,
     control: &ResponseControl,
@@ -138,15 +137,16 @@ fn heuristic(
     now: Wall,
     settings: &Settings,
 ) -> Option<Duration> {
-    if head.status >= 400 {
-        let negative = matches!(head.status, 404 | 410) && !settings.negative_ttl.is_zero();
-        return negative.then_some(settings.negative_ttl);
-    }
     if !status::heuristically_cacheable(head.status) && !control.public {
         return None;
     }
-    if !settings.ttl.is_zero() {
-        return Some(settings.ttl);
+    let configured = match head.status {
+        404 | 410 => settings.negative_ttl,
+        400.. => Duration::ZERO,
+        _ => settings.ttl,
+    };
+    if !configured.is_zero() {
+        return Some(configured);
     }
     let modified = instant(&head.fields, "Last-Modified", now)?;
     let share =

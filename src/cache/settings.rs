@@ -10,8 +10,8 @@ pub struct Settings {
     /// Heuristic lifetime of a success (RFC 9111 section 4.2.2), when the origin states none.
     /// Default one day. Zero: see `last_modified_percent`.
     pub ttl: Duration,
-    /// The same for 404 and 410. Default zero: neither is kept without explicit freshness, nor is
-    /// any other error ever.
+    /// The same for 404 and 410. Default zero: `ttl` does not apply to them, nor to any other
+    /// error; see `last_modified_percent`.
     pub negative_ttl: Duration,
     /// Replaces every lifetime the origin states for a success, counted from reception: an Age or
     /// an old Date don't shorten it. Does not lift `no-store`,
@@ -23,7 +23,8 @@ pub struct Settings {
     /// How long past its lifetime a response may be served while it is refreshed, when the
     /// origin states nothing (RFC 5861 section 3). Default zero.
     pub stale_while_revalidate: Duration,
-    /// Where `ttl` is zero: the share of the time since Last-Modified that is
+    /// Where `ttl` (or `negative_ttl`) is zero, and of other errors that may be kept heuristically
+    /// (405, 414, 501): the share of the time since Last-Modified that is
     /// taken as the heuristic lifetime, in percent, at most a day (RFC 9111 section 4.2.2 names a
     /// tenth). Default 10; zero for none.
     pub last_modified_percent: u8,

@@ -157,7 +157,8 @@ group! {
         stale_while_revalidate: Duration = seconds(0, 0),
             "How long past its freshness an answer is served while it is renewed.";
         negative_ttl: Duration = seconds(0, 0),
-            "Lifetime of 404 and 410 without explicit freshness; 0 stores none.";
+            "Lifetime of 404 and 410 without explicit freshness; with 0 only Last-Modified gives \
+             them one.";
         methods: Methods = list(&["GET", "HEAD"]),
             "Methods that are cached; add POST or QUERY to cache by body, POST with explicit \
              freshness only.";

@@ -170,7 +170,8 @@ fn last_modified_yields_a_share_where_the_settings_yield_nothing() {
         Facts::of(&head, AT_ONCE, settings).lifetime
     };
     assert_eq!(lifetime(200, -1_000, &off), secs(100));
-    assert_eq!(lifetime(404, -1_000, &off), Duration::ZERO);
+    assert_eq!(lifetime(404, -1_000, &off), secs(100));
+    assert_eq!(lifetime(501, -1_000, &Settings::default()), secs(100));
     assert_eq!(lifetime(403, -1_000, &off), Duration::ZERO);
     assert_eq!(lifetime(200, -100_000_000, &off), DAY);
     assert_eq!(lifetime(200, 1_000, &off), Duration::ZERO);

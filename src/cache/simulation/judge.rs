@@ -268,9 +268,10 @@ fn age_of(truth: &Truth, now: Wall) -> u128 {
 fn lifetime_of(truth: &Truth, settings: &Settings) -> u128 {
     let success = truth.status == 200 || (truth.public && truth.status < 400);
     let configured = match truth.status {
-        404 => settings.negative_ttl.as_millis(),
-        _ if success && settings.ttl.is_zero() => share_since_change(truth),
-        _ if success => settings.ttl.as_millis(),
+        404 if !settings.negative_ttl.is_zero() => settings.negative_ttl.as_millis(),
+        _ if success && !settings.ttl.is_zero() => settings.ttl.as_millis(),
+        200 | 404 => share_since_change(truth),
+        _ if truth.public => share_since_change(truth),
         _ => 0,
     };
     let expires =

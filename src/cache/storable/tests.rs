@@ -172,20 +172,23 @@ fn without_a_lifetime_the_status_must_allow_one() {
     }
 }
 
-/// "Lifetime of 404 and 410 without explicit freshness; 0 stores none."
+/// The operator speaks of 404 and 410; Last-Modified of all errors that may be kept heuristically.
 #[test]
-fn without_explicit_freshness_404_and_410_alone_are_kept_and_only_where_it_is_set() {
+fn without_explicit_freshness_an_error_has_the_operators_lifetime_or_a_share() {
     let modified = at(-86_400);
-    let public = ("Cache-Control", "public");
-    let bare: Lines<'_> = &[];
-    let heads = [bare, &[("Last-Modified", modified.as_str()), ("Date", DATE)], &[public]];
-    for lines in heads {
+    let changed: Lines<'_> = &[("Last-Modified", modified.as_str()), ("Date", DATE)];
+    let public: Lines<'_> = &[("Cache-Control", "public")];
+    for (lines, is_changed) in [(&[][..], false), (changed, true), (public, false)] {
         for status in [400, 403, 404, 405, 410, 414, 451, 500, 501, 503, 599] {
-            for (ttl, kept) in [(0, false), (5, matches!(status, 404 | 410))] {
+            for ttl in [0, 5] {
                 let settings = Settings { negative_ttl: secs(ttl), ..Settings::default() };
                 let judged = storable(&get(&[]), &head(status, lines), AT_ONCE, &settings);
                 let lifetime = judged.map(|facts| facts.lifetime);
-                let expected = if kept { Ok(secs(5)) } else { Err(Reason::NoFreshness) };
+                let expected = match status {
+                    404 | 410 if ttl > 0 => Ok(secs(ttl)),
+                    404 | 405 | 410 | 414 | 501 if is_changed => Ok(secs(8_640)),
+                    _ => Err(Reason::NoFreshness),
+                };
                 assert_eq!(lifetime, expected, "{status} {lines:?} negative_ttl={ttl}");
             }
         }
