@@ -185,9 +185,10 @@ impl<S: Resets> Line<S> {
                 self.stream.reset_on_close();
             }
             Wrong::TooShort if !bodiless => self.say_too_short(&right).await?,
+            // Together: what comes later than the next request, nobody can tell from its answer.
             Wrong::TooMuch => {
-                self.say(&bytes).await?;
-                self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong").await?;
+                let unasked = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
+                self.say(&[&bytes[..], unasked].concat()).await?;
                 return Ok(After::Open);
             }
             Wrong::BadChunk if !bodiless => self.say_bad_chunk(&right).await?,
