@@ -12,12 +12,7 @@ use support::{Origin, Proxy, Setup, answer, eventually};
 
 fn serving(made: &Made) -> (Setup, Proxy, Origin) {
     let origin = Origin::fixed(answer(200, &[("Cache-Control", "max-age=60")], "x"));
-    let setup = Setup::over(&origin);
-    let (cert, key) = made.write(setup.home());
-    let setup = setup
-        .with("server.tls_enabled", true)
-        .with("server.tls_cert_file", cert.to_str().unwrap())
-        .with("server.tls_key_file", key.to_str().unwrap());
+    let setup = made.shown_by(Setup::over(&origin));
     let proxy = setup.start();
     (setup, proxy, origin)
 }

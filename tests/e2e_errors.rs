@@ -257,13 +257,7 @@ fn fields_are_as_configured_and_an_empty_one_is_dropped() {
 fn transport_security_is_promised_over_tls_only() {
     let origin = failing();
     let made = tls::make();
-    let setup = Setup::over(&origin);
-    let (cert, key) = made.write(setup.home());
-    let proxy = setup
-        .with("server.tls_enabled", true)
-        .with("server.tls_cert_file", cert.to_str().unwrap())
-        .with("server.tls_key_file", key.to_str().unwrap())
-        .start();
+    let proxy = made.shown_by(Setup::over(&origin)).start();
     let mut secure = made.connect(proxy.addr()).unwrap();
     let hsts = Some("max-age=31536000; includeSubDomains");
     for target in ["/api/x", "/api/x", "/nowhere", "/health", "/metrics"] {

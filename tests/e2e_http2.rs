@@ -389,13 +389,7 @@ fn events_arrive_as_the_origin_sends_them() {
 fn a_tls_connection_agrees_on_http2() {
     let origin = Origin::counting("max-age=600");
     let made = tls::make();
-    let setup = Setup::over(&origin);
-    let (cert, key) = made.write(setup.home());
-    let setup = setup
-        .with("server.tls_enabled", true)
-        .with("server.tls_cert_file", cert.to_str().unwrap())
-        .with("server.tls_key_file", key.to_str().unwrap());
-    let proxy = setup.start();
+    let proxy = made.shown_by(Setup::over(&origin)).start();
     let client = Http2::secure(proxy.addr(), &made);
     assert_cached(&client.get("/api/x"), "MISS", "answer 0");
     assert_cached(&client.get("/api/x"), "HIT", "answer 0");
@@ -423,12 +417,7 @@ fn where_it_is_switched_off_nobody_is_offered_it() {
     let refused = client.read("GET");
     assert_eq!((refused.status, &*refused.problem()), (505, "version_not_supported"));
     client.expect_close();
-    let (cert, key) = made.write(setup.home());
-    let setup = setup
-        .with("server.tls_enabled", true)
-        .with("server.tls_cert_file", cert.to_str().unwrap())
-        .with("server.tls_key_file", key.to_str().unwrap());
-    let proxy = setup.start();
+    let proxy = made.shown_by(setup).start();
     let stream = std::net::TcpStream::connect(proxy.addr()).unwrap();
     let mut secure = made.offering(stream, &["h2", "http/1.1"]).unwrap();
     assert_eq!(secure.protocol().as_deref(), Some("http/1.1"));

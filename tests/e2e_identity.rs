@@ -271,14 +271,8 @@ fn a_header_from_a_stranger_is_read_and_not_believed() {
 fn a_proxy_header_comes_before_the_tls_handshake() {
     let origin = origin();
     let made = tls::make();
-    let setup = Setup::over(&origin);
-    let (cert, key) = made.write(setup.home());
-    let proxy = setup
-        .with("security.proxy_protocol", true)
-        .with("server.tls_enabled", true)
-        .with("server.tls_cert_file", cert.to_str().unwrap())
-        .with("server.tls_key_file", key.to_str().unwrap())
-        .start();
+    let setup = Setup::over(&origin).with("security.proxy_protocol", true);
+    let proxy = made.shown_by(setup).start();
     for (header, expected) in accepted() {
         let mut client = Client::connect(proxy.addr());
         client.send(&header);

@@ -60,9 +60,8 @@ fn problem_of(core: &Core, problem: &Problem, id: &RequestId) -> Ready {
     let body = problem.to_json(id.as_str());
     let mut fields = Fields::new();
     fields.push("Date", write_http_date(crate::net::wall()));
-    fields.push("Content-Type", "application/problem+json");
+    fields.extend(&problem.fields());
     fields.push("Content-Length", body.len().to_string());
-    fields.push("Cache-Control", "no-store");
     answer::push_own(core.plan(), &mut fields, id, &Standings::default());
     Ready { status: problem.status, fields, body: body.into() }
 }

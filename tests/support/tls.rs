@@ -15,6 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 use super::PATIENCE;
 use super::client::request;
 use super::message::{Reader, Response};
+use super::proxy::Setup;
 
 /// A certificate for `localhost` and its key, as PEM.
 pub struct Made {
@@ -112,6 +113,16 @@ impl Made {
             std::fs::rename(&new, file).unwrap();
         }
         (cert, key)
+    }
+
+    /// A daemon that shows it to its clients.
+    #[must_use]
+    pub fn shown_by(&self, setup: Setup) -> Setup {
+        let (cert, key) = self.write(setup.home());
+        setup
+            .with("server.tls_enabled", true)
+            .with("server.tls_cert_file", cert.to_str().unwrap())
+            .with("server.tls_key_file", key.to_str().unwrap())
     }
 
     /// A connection that trusts this certificate and no other.
